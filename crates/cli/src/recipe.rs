@@ -1,0 +1,291 @@
+//! A recipe: everything that decides a run, as one TOML file. configs/ holds commented ones; unknown keys are refused.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use llama_pro_corpus::SourceKind;
+use llama_pro_expand::Placement;
+use llama_pro_train::{Keep, Parameters, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::scratch::Scratch;
+
+/// The recipe that runs when none is named.
+const MINIATURE: &str = include_str!("../../../configs/pretrain/miniature.toml");
+
+/// A pretraining run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Recipe {
+    /// Decides the order of the data and every split. Default 0.
+    #[serde(default)]
+    pub(crate) seed: u64,
+    /// auto, cpu, cuda or cuda:N. Default auto: the first GPU if there is one.
+    #[serde(default = "auto")]
+    pub(crate) device: String,
+    pub(crate) base: Base,
+    /// Left out: the base is not expanded (it already is, or every weight is trained).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expand: Option<Expand>,
+    pub(crate) data: Data,
+    /// How the old ability is kept. Left out: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<KeepText>,
+    pub(crate) train: TrainConfig,
+    #[serde(default)]
+    pub(crate) eval: Eval,
+    #[serde(default)]
+    pub(crate) control: Control,
+}
+
+/// Where the base model comes from: one of the two.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Base {
+    /// A model folder in Hugging Face layout, or "embedded" for the tiny one inside the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// A new model with random weights and a tokenizer trained on the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scratch: Option<Scratch>,
+}
+
+/// Where new blocks go: `blocks` (and `per-group`), or `at`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Expand {
+    /// New blocks in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blocks: Option<usize>,
+    /// New blocks on top of each group. Default 1.
+    #[serde(default = "one")]
+    pub(crate) per_group: usize,
+    /// Places of the new blocks in the grown model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<Vec<usize>>,
+}
+
+/// What is learned from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Data {
+    /// Tokens per row.
+    pub(crate) sequence_length: usize,
+    /// Share of the documents, by hash, that is held out. Default 0.05.
+    #[serde(default = "validation_share")]
+    pub(crate) validation: f64,
+    /// Whether tokens see only their own document. Default true.
+    #[serde(default = "yes")]
+    pub(crate) mask_documents: bool,
+    /// BOS before each document. Default true.
+    #[serde(default = "yes")]
+    pub(crate) bos: bool,
+    /// EOS after each document. Default true.
+    #[serde(default = "yes")]
+    pub(crate) eos: bool,
+    /// The domains.
+    pub(crate) sources: Vec<DataSource>,
+}
+
+/// One domain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct DataSource {
+    /// Name in tables and file names.
+    pub(crate) name: String,
+    /// Share of the rows, relative to the other sources.
+    pub(crate) weight: f64,
+    /// Training tokens at most, a fair sample by document hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<u64>,
+    /// Where its documents come from.
+    pub(crate) source: SourceKind,
+}
+
+/// General text that keeps the old ability.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct KeepText {
+    /// Name in tables and file names.
+    pub(crate) name: String,
+    /// Share of all rows that is this text. Default 0.125.
+    #[serde(default = "eighth")]
+    pub(crate) share: f64,
+    /// Weight of the plain loss on it. Default 1.
+    #[serde(default = "unit")]
+    pub(crate) replay: f64,
+    /// Weight of KL(base || model) on it, the base being the same weights with the new blocks skipped. Default 0.
+    #[serde(default)]
+    pub(crate) kl: f64,
+    /// Share of its documents that is held out; default data.validation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) validation: Option<f64>,
+    /// Where its documents come from.
+    pub(crate) source: SourceKind,
+}
+
+/// How models are scored before and after.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Eval {
+    /// Held-out rows per set at most. Default 128.
+    #[serde(default = "eval_rows")]
+    pub(crate) rows: usize,
+    /// Rows scored together. Default 16.
+    #[serde(default = "eval_batch")]
+    pub(crate) batch_rows: usize,
+    /// Rows per set for validation during the run. Default 16.
+    #[serde(default = "eval_batch")]
+    pub(crate) validation_rows: usize,
+    /// Further texts to score, all of them held out.
+    #[serde(default)]
+    pub(crate) sets: Vec<EvalText>,
+}
+
+/// A text that is only scored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct EvalText {
+    /// Name in tables and file names.
+    pub(crate) name: String,
+    /// Where its documents come from.
+    pub(crate) source: SourceKind,
+}
+
+/// The comparison run of `--control full`: every weight of the unexpanded base, the same batches.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Control {
+    /// Peak learning rate of the control; default train.learning-rate. New blocks take higher ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learning_rate: Option<f64>,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self { rows: eval_rows(), batch_rows: eval_batch(), validation_rows: eval_batch(), sets: Vec::new() }
+    }
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+fn one() -> usize {
+    1
+}
+fn validation_share() -> f64 {
+    0.05
+}
+fn yes() -> bool {
+    true
+}
+fn eighth() -> f64 {
+    0.125
+}
+fn unit() -> f64 {
+    1.0
+}
+fn eval_rows() -> usize {
+    128
+}
+fn eval_batch() -> usize {
+    16
+}
+
+/// A recipe with where it came from.
+pub(crate) struct Loaded {
+    pub(crate) recipe: Recipe,
+    pub(crate) table: toml::Table,
+    /// Relative paths in the recipe start here.
+    pub(crate) base_dir: PathBuf,
+}
+
+/// Reads a recipe file, or the embedded one, applies `--set` and checks what can be checked without looking at data.
+pub(crate) fn load(path: Option<&Path>, overrides: &[String]) -> Result<Loaded> {
+    let (path, text, base_dir) = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            (path.to_owned(), text, std::env::current_dir()?)
+        }
+        None => (PathBuf::from("configs/pretrain/miniature.toml"), MINIATURE.to_owned(), std::env::current_dir()?),
+    };
+    let (recipe, table) = llama_pro_run::load_recipe::<Recipe>(&path, &text, overrides)?;
+    recipe.check()?;
+    Ok(Loaded { recipe, table, base_dir })
+}
+
+impl Recipe {
+    /// Refuses what cannot be, before any work is done.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.train.check()?;
+        match (&self.base.model, &self.base.scratch) {
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => bail!("[base]: expected one of `model` and `scratch`"),
+        }
+        if let Some(expand) = &self.expand {
+            expand.placement()?;
+        }
+        ensure!(
+            self.expand.is_none() || self.base.scratch.is_none(),
+            "[expand]: a model from scratch has nothing to keep; leave [expand] out and set train.parameters = \"all\""
+        );
+        ensure!(self.data.sequence_length >= 2, "data.sequence-length: expected at least 2");
+        let share = |x: f64, key: &str| {
+            ensure!(x > 0.0 && x < 1.0, "{key} = {x}: expected a share between 0 and 1");
+            Ok(())
+        };
+        share(self.data.validation, "data.validation")?;
+        ensure!(!self.data.sources.is_empty(), "[[data.sources]]: expected at least one source");
+        let mut names: Vec<&str> = self.data.sources.iter().map(|s| s.name.as_str()).collect();
+        if let Some(keep) = &self.keep {
+            share(keep.share, "keep.share")?;
+            if let Some(validation) = keep.validation {
+                share(validation, "keep.validation")?;
+            }
+            ensure!(
+                keep.replay.is_finite() && keep.replay >= 0.0 && keep.kl.is_finite() && keep.kl >= 0.0,
+                "[keep]: replay and kl are weights, expected 0 or more"
+            );
+            ensure!(
+                keep.replay > 0.0 || keep.kl > 0.0,
+                "[keep]: replay and kl are both 0, so its rows would teach nothing; leave [keep] out instead"
+            );
+            names.push(&keep.name);
+        }
+        names.extend(self.eval.sets.iter().map(|s| s.name.as_str()));
+        for (i, name) in names.iter().enumerate() {
+            let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
+            ensure!(plain, "name `{name}`: expected letters, digits, '-', '_' and '.', since files are named after it");
+            ensure!(!names[..i].contains(name), "name `{name}` is used twice; each source needs its own");
+        }
+        ensure!(self.eval.rows > 0 && self.eval.batch_rows > 0, "[eval]: rows and batch-rows must be at least 1");
+        Ok(())
+    }
+
+    /// The same run as a control: every weight of the unexpanded base on the same batches.
+    pub(crate) fn into_control(mut self) -> Self {
+        self.expand = None;
+        self.train.parameters = Parameters::All;
+        if let Some(rate) = self.control.learning_rate {
+            self.train.min_learning_rate *= rate / self.train.learning_rate;
+            self.train.learning_rate = rate;
+        }
+        self
+    }
+
+    /// Weights of replay and KL.
+    pub(crate) fn keep_weights(&self) -> Keep {
+        self.keep.as_ref().map_or_else(Keep::default, |k| Keep { replay: k.replay, kl: k.kl })
+    }
+}
+
+impl Expand {
+    /// As the expansion crate takes it.
+    pub(crate) fn placement(&self) -> Result<Placement> {
+        match (self.blocks, &self.at) {
+            (Some(blocks), None) => Ok(Placement::Blocks { blocks, per_group: self.per_group }),
+            (None, Some(at)) => Ok(Placement::At(at.clone())),
+            _ => bail!("[expand]: expected one of `blocks` and `at`"),
+        }
+    }
+}

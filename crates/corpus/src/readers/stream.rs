@@ -1,0 +1,96 @@
+//! Lines of a plain, gzip or zstd file, with a limit on the length of a line and on the growth of the whole.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::error::{Error, Result};
+
+/// Decompressed bytes that need no justification, whatever the ratio.
+const FREE_BYTES: u64 = 64 << 20;
+
+/// Limits of a [`LineReader`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Longest line in bytes.
+    pub(crate) max_line_bytes: u64,
+    /// The key of the recipe that sets it, for the message.
+    pub(crate) key: &'static str,
+    /// Decompressed bytes per compressed byte, above the first 64 MiB.
+    pub(crate) max_ratio: u64,
+}
+
+/// Reads lines; knows its path and line number for messages.
+pub(crate) struct LineReader {
+    path: PathBuf,
+    reader: Box<dyn BufRead + Send>,
+    /// Size on disk when the file is compressed.
+    compressed: Option<u64>,
+    limits: Limits,
+    line: u64,
+    bytes: u64,
+}
+
+impl LineReader {
+    pub(crate) fn open(path: &Path, limits: Limits) -> Result<Self> {
+        let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        let file = BufReader::with_capacity(1 << 17, file);
+        let extension = super::listing::extension(path);
+        let (reader, compressed): (Box<dyn BufRead + Send>, _) = match extension.as_deref() {
+            // Multi-member: gzip files made by concatenation or in parallel have many.
+            Some("gz") => (Box::new(BufReader::new(MultiGzDecoder::new(file))), Some(len)),
+            Some("zst") => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(file).map_err(io)?;
+                // Files made with --long=31 need the largest window.
+                decoder.window_log_max(31).map_err(io)?;
+                (Box::new(BufReader::with_capacity(1 << 17, decoder)), Some(len))
+            }
+            _ => (Box::new(file), None),
+        };
+        Ok(Self { path: path.to_owned(), reader, compressed, limits, line: 0, bytes: 0 })
+    }
+
+    /// The number of the line read last, from 1.
+    pub(crate) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// An error at the line read last.
+    pub(crate) fn error(&self, message: String) -> Error {
+        Error::Line { path: self.path.clone(), line: self.line, message }
+    }
+
+    /// Fills `line` with the next line and its line feed, if it has one; false at the end of the file.
+    pub(crate) fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool> {
+        line.clear();
+        let limit = self.limits.max_line_bytes;
+        let got = (&mut self.reader).take(limit.saturating_add(1)).read_until(b'\n', line);
+        self.bytes += line.len() as u64;
+        got.map_err(|source| match self.compressed {
+            Some(_) => Error::Decompress { path: self.path.clone(), read: self.bytes, source },
+            None => Error::Io { action: "read", path: self.path.clone(), source },
+        })?;
+        if line.is_empty() {
+            return Ok(false);
+        }
+        self.line += 1;
+        if line.len() as u64 > limit {
+            return Err(self.error(format!("line longer than {limit} bytes ({})", self.limits.key)));
+        }
+        self.check_growth()?;
+        Ok(true)
+    }
+
+    fn check_growth(&self) -> Result<()> {
+        let Some(compressed) = self.compressed else { return Ok(()) };
+        let limit = FREE_BYTES.max(compressed.saturating_mul(self.limits.max_ratio));
+        if self.bytes > limit {
+            return Err(Error::Bomb { path: self.path.clone(), compressed, limit });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Files that appear whole or not at all: a temporary file in the same folder, flushed to disk, then renamed.
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Result, io};
+
+/// A file on its way. Dropped without `commit`, it leaves nothing.
+pub(crate) struct Pending {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+    hash: blake3::Hasher,
+    bytes: u64,
+    /// A write failed, so that nobody knows how much of it is in the file.
+    failed: bool,
+}
+
+impl Pending {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .tempfile_in(folder(path))
+            .map_err(io(path, "create a temporary file for"))?;
+        let file = BufWriter::with_capacity(1 << 20, file);
+        Ok(Self { path: path.to_path_buf(), file, hash: blake3::Hasher::new(), bytes: 0, failed: false })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Err(error) = self.file.write_all(bytes) {
+            self.failed = true;
+            return Err(io(&self.path, "write")(error));
+        }
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Everything on disk, under the temporary name still.
+    pub(crate) fn flush(self) -> Result<Flushed> {
+        let Self { path, file, hash, bytes, failed } = self;
+        if failed {
+            return Err(io(&path, "finish")(std::io::Error::other("an earlier write failed")));
+        }
+        let file = file.into_inner().map_err(|error| io(&path, "write")(error.into_error()))?;
+        // Temporary files are made unreadable for others; the finished file is not a secret.
+        file.as_file()
+            .set_permissions(Permissions::from_mode(0o644))
+            .map_err(io(&path, "set the mode of"))?;
+        file.as_file().sync_all().map_err(io(&path, "write"))?;
+        Ok(Flushed { path, file, digest: format!("blake3:{}", hash.finalize().to_hex()), bytes })
+    }
+}
+
+/// A complete file that lacks only its name.
+pub(crate) struct Flushed {
+    path: PathBuf,
+    file: NamedTempFile,
+    pub digest: String,
+    pub bytes: u64,
+}
+
+impl Flushed {
+    pub(crate) fn rename(self) -> Result<()> {
+        let Self { path, file, .. } = self;
+        file.persist(&path).map_err(|error| io(&path, "rename a temporary file to")(error.error))?;
+        sync_folder(&path)
+    }
+}
+
+/// Removes `path` if it is there, for good.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io(path, "replace")(error)),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = folder(path);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder, "flush"))
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,56 @@
+//! The declarations of cpp/shim.h and the way its errors come back.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_void};
+
+/// What went wrong inside libtorch or the shim.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An exception of libtorch: its first line.
+    #[error("libtorch: {0}")]
+    Torch(String),
+    /// The arguments cannot be handed to libtorch.
+    #[error("{0}")]
+    Argument(String),
+}
+
+unsafe extern "C" {
+    fn lp_free(message: *mut c_char);
+    pub(crate) fn lp_tensor_over(
+        out: *mut *mut c_void,
+        data: *const c_void,
+        sizes: *const i64,
+        n_sizes: usize,
+        scalar_type: i8,
+        owner: *mut c_void,
+        release: extern "C" fn(*mut c_void),
+    ) -> *mut c_char;
+    pub(crate) fn lp_fused_adamw(
+        params: *mut *mut c_void,
+        grads: *mut *mut c_void,
+        exp_avgs: *mut *mut c_void,
+        exp_avg_sqs: *mut *mut c_void,
+        steps: *mut *mut c_void,
+        n: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *mut c_char;
+}
+
+/// Turns the message of a shim call into a result and frees it.
+pub(crate) fn check(message: *mut c_char) -> Result<(), Error> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a non-null message is a NUL-terminated string that the shim made with strdup, and it is freed once.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        lp_free(message);
+        text
+    };
+    // libtorch appends a C++ backtrace: the first line says what happened.
+    Err(Error::Torch(text.lines().next().unwrap_or("").to_owned()))
+}

@@ -1,0 +1,83 @@
+//! The shim against plain tensor operations.
+#![allow(unsafe_code, reason = "mapping a file in the test")]
+
+use std::io::Write;
+use std::sync::Arc;
+
+use llama_pro_torch_ext::{AdamwParams, fused_adamw, tensor_over_mapping};
+use tch::{Device, Kind, Tensor};
+
+fn mapped(values: &[f32], lead: usize) -> Arc<memmap2::Mmap> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&vec![0u8; lead]).unwrap();
+    for v in values {
+        file.write_all(&v.to_le_bytes()).unwrap();
+    }
+    // SAFETY: the file is private to this test and nobody truncates it.
+    Arc::new(unsafe { memmap2::Mmap::map(&file).unwrap() })
+}
+
+#[test]
+fn a_mapped_tensor_reads_the_file_and_keeps_it_alive() {
+    let values: Vec<f32> = (0..12).map(|i| i as f32 * 0.5).collect();
+    let mapping = mapped(&values, 8);
+    let weak = Arc::downgrade(&mapping);
+    let tensor = tensor_over_mapping(mapping, 8..56, &[3, 4], Kind::Float).unwrap();
+    let view = tensor.narrow(0, 1, 2).transpose(0, 1);
+    drop(tensor);
+    assert!(weak.upgrade().is_some(), "a view holds the mapping");
+    assert_eq!(Vec::<f32>::try_from(view.contiguous().view(-1)).unwrap(), [2.0, 4.0, 2.5, 4.5, 3.0, 5.0, 3.5, 5.5]);
+    drop(view);
+    assert!(weak.upgrade().is_none(), "the last view lets it go");
+}
+
+#[test]
+fn a_wrong_range_shape_or_alignment_is_an_error() {
+    let mapping = mapped(&[1.0; 8], 0);
+    let fails = |range: std::ops::Range<usize>, shape: &[i64]| {
+        tensor_over_mapping(mapping.clone(), range, shape, Kind::Float).unwrap_err().to_string()
+    };
+    assert!(fails(0..32, &[3]).contains("does not fill"));
+    assert!(fails(16..48, &[8]).contains("outside"));
+    assert!(fails(2..18, &[4]).contains("not aligned"));
+    assert!(fails(0..32, &[-8]).contains("does not fill"));
+}
+
+/// AdamW written out in float64 from its definition.
+#[test]
+fn fused_adamw_equals_the_definition_in_float64() {
+    let step = AdamwParams { learning_rate: 3e-2, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1 };
+    let cpu = (Kind::Double, Device::Cpu);
+    let param = Tensor::from_slice(&[0.5f64, -1.5, 2.0, 0.0, 3.0]);
+    let (m, v) = (Tensor::zeros([5], cpu), Tensor::zeros([5], cpu));
+    let count = Tensor::zeros([], (Kind::Float, Device::Cpu));
+    let (mut p, mut pm, mut pv) = ([0.5f64, -1.5, 2.0, 0.0, 3.0], [0f64; 5], [0f64; 5]);
+    for t in 1..=4 {
+        let g: Vec<f64> = (0..5).map(|i| ((i * 7 + t * 3) % 5) as f64 * 0.25 - 0.5).collect();
+        let _ = count.shallow_clone().g_add_scalar_(1.0);
+        let one = |t: &Tensor| [t.shallow_clone()];
+        fused_adamw(&one(&param), &one(&Tensor::from_slice(&g)), &one(&m), &one(&v), &one(&count), step).unwrap();
+        for i in 0..5 {
+            p[i] -= step.learning_rate * step.weight_decay * p[i];
+            pm[i] = 0.9 * pm[i] + 0.1 * g[i];
+            pv[i] = 0.95 * pv[i] + 0.05 * g[i] * g[i];
+            let mean = pm[i] / (1.0 - 0.9f64.powi(t as i32));
+            let root = (pv[i] / (1.0 - 0.95f64.powi(t as i32))).sqrt();
+            p[i] -= step.learning_rate * mean / (root + step.eps);
+        }
+    }
+    let got = Vec::<f64>::try_from(&param).unwrap();
+    for (a, b) in got.iter().zip(p) {
+        assert!((a - b).abs() < 1e-9, "{got:?} against {p:?}");
+    }
+}
+
+#[test]
+fn an_error_of_libtorch_comes_back_as_one_line() {
+    let t = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+    let other = Tensor::zeros([3], (Kind::Int64, Device::Cpu));
+    let one = |t: &Tensor| [t.shallow_clone()];
+    let step = AdamwParams { learning_rate: 0.1, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0 };
+    let error = fused_adamw(&one(&t), &one(&other), &one(&t), &one(&t), &one(&t), step).unwrap_err().to_string();
+    assert!(error.starts_with("libtorch: ") && !error.contains('\n'), "{error}");
+}

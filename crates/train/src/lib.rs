@@ -1,0 +1,27 @@
+//! One readable loop that trains the new blocks of a grown model, or every weight.
+//!
+//! [`fit`] reads top to bottom: batch, forward and backward per micro-batch, clip, AdamW, validation, checkpoint. The
+//! freeze set comes from expansion.json through [`llama_pro_model::Trained::Names`]; frozen weights get no gradient, no
+//! optimizer state and no place in a checkpoint. The data order is a function of (seed, step), so a resumed run sees what
+//! an uninterrupted one would have seen, and on the CPU with the same number of threads ends with the same bits.
+
+mod batch;
+mod checkpoint;
+mod config;
+mod error;
+mod export;
+mod fit;
+mod objective;
+mod optimizer;
+mod schedule;
+mod trainer;
+
+pub use batch::{MicroBatch, micro_batches};
+pub use checkpoint::{Saved, latest, load, save};
+pub use config::{Dtype, Parameters, TrainConfig};
+pub use error::{Error, Result};
+pub use export::{Export, check_frozen, export};
+pub use fit::{Fit, Observer, Outcome, StepReport, fit};
+pub use objective::{Keep, MicroStats};
+pub use schedule::learning_rate;
+pub use trainer::{StepStats, Trainer};

@@ -1,0 +1,139 @@
+//! AdamW over the trained weights alone: float32 master copies where the model computes in less, two moments, nothing for
+//! what is frozen.
+
+use llama_pro_model::Llama;
+use llama_pro_torch_ext::{AdamwParams, fused_adamw};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result, TrainConfig};
+
+/// State of one trained weight.
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    /// The weight in the model.
+    pub(crate) weight: Tensor,
+    /// float32 master copy; the weight itself where it is float32.
+    pub(crate) master: Tensor,
+    pub(crate) exp_avg: Tensor,
+    pub(crate) exp_avg_sq: Tensor,
+    /// Matrices decay, norms and biases do not.
+    decays: bool,
+}
+
+/// AdamW and what it remembers.
+pub(crate) struct Optimizer {
+    pub(crate) slots: Vec<Slot>,
+    /// Steps taken, as the kernel reads it.
+    count: Tensor,
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
+    clip: f64,
+}
+
+impl Optimizer {
+    pub(crate) fn new(model: &Llama, config: &TrainConfig) -> Self {
+        let device = model.device();
+        let slots = model.parameters().iter().filter(|p| p.trained).map(|p| {
+            let weight = p.tensor.shallow_clone();
+            let master = match weight.kind() {
+                Kind::Float => weight.detach(),
+                _ => weight.detach().to_kind(Kind::Float),
+            };
+            let moment = || Tensor::zeros(weight.size(), (Kind::Float, device));
+            let (exp_avg, exp_avg_sq) = (moment(), moment());
+            Slot { name: p.name.clone(), decays: weight.dim() > 1, weight, master, exp_avg, exp_avg_sq }
+        });
+        Self {
+            slots: slots.collect(),
+            count: Tensor::zeros([], (Kind::Float, device)),
+            betas: config.betas,
+            eps: config.eps,
+            weight_decay: config.weight_decay,
+            clip: config.clip,
+        }
+    }
+
+    /// Clips, steps and clears the gradients; returns the global norm before the clip. With a norm that is no number
+    /// nothing changes.
+    pub(crate) fn step(&mut self, step: u64, learning_rate: f64) -> Result<f64> {
+        let _guard = tch::no_grad_guard();
+        let grads: Vec<Tensor> = self.slots.iter().map(Slot::grad).collect();
+        let norms: Vec<Tensor> = grads.iter().map(Tensor::norm).collect();
+        let norm = Tensor::f_stack(&norms, 0)?.norm().double_value(&[]);
+        if !norm.is_finite() {
+            return Err(Error::NonFinite { step, what: "gradient norm", value: norm });
+        }
+        let scale = self.clip / (norm + 1e-6);
+        if scale < 1.0 {
+            for grad in &grads {
+                let _ = grad.shallow_clone().g_mul_scalar_(scale);
+            }
+        }
+        let _ = self.count.g_add_scalar_(1.0);
+        for decays in [true, false] {
+            let chosen: Vec<usize> = (0..self.slots.len()).filter(|&i| self.slots[i].decays == decays).collect();
+            let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
+            let count = self.count.shallow_clone();
+            fused_adamw(
+                &list(&|i| self.slots[i].master.shallow_clone()),
+                &list(&|i| grads[i].shallow_clone()),
+                &list(&|i| self.slots[i].exp_avg.shallow_clone()),
+                &list(&|i| self.slots[i].exp_avg_sq.shallow_clone()),
+                &list(&|_| count.shallow_clone()),
+                AdamwParams {
+                    learning_rate,
+                    betas: self.betas,
+                    eps: self.eps,
+                    weight_decay: if decays { self.weight_decay } else { 0.0 },
+                },
+            )?;
+        }
+        for slot in &mut self.slots {
+            slot.publish();
+            slot.weight.zero_grad();
+        }
+        Ok(norm)
+    }
+
+    /// Steps taken.
+    pub(crate) fn set_steps(&mut self, steps: u64) {
+        self.count = Tensor::full([], steps as f64, (Kind::Float, self.count.device()));
+    }
+
+    /// Bytes of master copies, moments and gradients.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let numel = |t: &Tensor| t.numel() as u64;
+        let state = |s: &Slot| (if s.has_master() { 12 } else { 8 }) * numel(&s.weight);
+        let grads = |s: &Slot| s.weight.kind().elt_size_in_bytes() as u64 * numel(&s.weight);
+        (self.slots.iter().map(state).sum(), self.slots.iter().map(grads).sum())
+    }
+}
+
+impl Slot {
+    /// The gradient in float32; zeros where backward did not come by.
+    fn grad(&self) -> Tensor {
+        let grad = self.weight.grad();
+        if grad.defined() {
+            grad.to_kind(Kind::Float)
+        } else {
+            Tensor::zeros(self.weight.size(), (Kind::Float, self.device()))
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.weight.device()
+    }
+
+    /// Whether the master is a copy of its own.
+    pub(crate) fn has_master(&self) -> bool {
+        self.weight.kind() != Kind::Float
+    }
+
+    /// Rounds the master back into the model.
+    pub(crate) fn publish(&mut self) {
+        if self.has_master() {
+            self.weight.copy_(&self.master);
+        }
+    }
+}
