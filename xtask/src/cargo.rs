@@ -123,14 +123,18 @@ pub(crate) fn build_program(host: &Host, libtorch: &Path) -> Result<PathBuf> {
             break status;
         }
         if started.elapsed() > PATIENCE {
-            release(&held, "xtask: building llama-pro; the first time takes some minutes\n");
+            release(
+                &held,
+                &mut std::io::stderr(),
+                "xtask: building llama-pro; the first time takes some minutes\n",
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     };
     let _ = screen.join();
     let messages = reader.join().unwrap_or_default();
     if !status.success() {
-        release(&held, "");
+        release(&held, &mut std::io::stderr(), "");
         bail!(Exit::child(status));
     }
     executable(&messages).context("cargo built no program llama-pro")
@@ -157,13 +161,13 @@ fn relay(mut from: impl Read, held: &Mutex<Held>) {
 }
 
 /// Lets through what was kept, after a note, and all that follows.
-fn release(held: &Mutex<Held>, note: &str) {
+fn release(held: &Mutex<Held>, out: &mut impl Write, note: &str) {
     if let Ok(mut held) = held.lock()
         && !held.open
     {
         held.open = true;
         let bytes = std::mem::take(&mut held.bytes);
-        let _ = std::io::stderr().write_all(&[note.as_bytes(), &bytes].concat());
+        let _ = out.write_all(&[note.as_bytes(), &bytes].concat());
     }
 }
 
@@ -220,7 +224,10 @@ mod tests {
         let held = Mutex::new(Held::default());
         relay(&b"Compiling"[..], &held);
         assert_eq!(held.lock().unwrap().bytes, b"Compiling");
-        release(&held, "");
-        assert!(held.lock().unwrap().open && held.lock().unwrap().bytes.is_empty());
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            release(&held, &mut out, "note\n");
+        }
+        assert_eq!(out, b"note\nCompiling");
     }
 }

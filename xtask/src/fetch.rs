@@ -65,7 +65,11 @@ impl Fetch<'_> {
         }
         fs::rename(&tree, &home).with_context(|| format!("naming {}", home.display()))?;
         File::open(self.cache)?.sync_all()?;
-        fs::remove_dir_all(&staging).with_context(|| format!("clearing {}", staging.display()))
+        // libtorch stands: what cannot be cleared away is no failure of it.
+        if let Err(error) = fs::remove_dir_all(&staging) {
+            progress.say(&format!("{} could not be cleared: {error}", staging.display()));
+        }
+        Ok(())
     }
 
     /// Every wheel, fetched where it is not there yet.
@@ -99,7 +103,8 @@ impl Fetch<'_> {
 
     /// One wheel by pip, into a fresh folder, checked and only then moved among the finished ones.
     fn wheel(&self, staging: &Path, wheel: &Wheel, before: u64, progress: &mut Progress) -> Result<()> {
-        let work = fresh(&staging.join("pip"))?;
+        // A name of this process: the pip of a run that was killed may still be writing into its own.
+        let work = fresh(&staging.join(format!("pip-{}", std::process::id())))?;
         let (temporary, out, log) = (work.join("tmp"), work.join("out"), work.join("log"));
         fs::create_dir(&temporary)?;
         let list = work.join("requirements.txt");

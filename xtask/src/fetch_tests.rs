@@ -1,11 +1,11 @@
 //! The fetch with a fake pip and tiny wheels: whole, wrong, interrupted, twice at once. Nothing here has network.
 //! The fake hands everything but pip to the real python3, so the unpacking is the real one.
 
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::host::find_program;
+use crate::host::tests::script;
 use crate::pins::Member;
 use crate::progress::tests::Sink;
 
@@ -56,8 +56,7 @@ impl Bench {
         fs::create_dir(&store).unwrap();
         let program = folder.path().join("python3");
         let text = PIP.replace("REAL", real.to_str().unwrap()).replace("STORE", store.to_str().unwrap());
-        fs::write(&program, text).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        script(&program, &text);
         let pins = Pins {
             name: "libtorch-test",
             inside: "",
@@ -174,8 +173,8 @@ fn an_interrupted_fetch_goes_on() {
     assert!(!bench.home().exists());
     // What a killed run may have left: half a wheel in pip's folder, half a tree.
     let partial = staging(&bench.cache(), &bench.pins);
-    fs::create_dir_all(partial.join("pip/out")).unwrap();
-    fs::write(partial.join("pip/out/torch-1.0-py3-none-any.whl"), "half").unwrap();
+    fs::create_dir_all(partial.join("pip-1/out")).unwrap();
+    fs::write(partial.join("pip-1/out/torch-1.0-py3-none-any.whl"), "half").unwrap();
     fs::create_dir_all(partial.join("tree/lib")).unwrap();
     fs::write(partial.join("tree/lib/stale.so"), "stale").unwrap();
     fs::remove_file(offline).unwrap();

@@ -74,8 +74,21 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An executable script. `cp` writes it, not this process: a child that another test starts at the same moment
+    /// could still hold a descriptor open for writing, and the system runs no file that somebody writes.
+    pub(crate) fn script(file: &Path, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let draft = file.with_extension("draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        if file.exists() {
+            std::fs::remove_file(file).unwrap();
+        }
+        assert!(std::process::Command::new("cp").arg(draft).arg(file).status().unwrap().success());
+    }
 
     fn path(text: &str) -> Option<PathBuf> {
         Some(PathBuf::from(text))

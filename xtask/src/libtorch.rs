@@ -158,12 +158,12 @@ fn fetch(host: &Host, want: Want, progress: &mut Progress) -> Result<Libtorch> {
         (None, _) => Err(anyhow!("neither HOME nor XDG_CACHE_HOME is set, so there is no cache folder")),
         (Some(cache), Some(pins)) => fill(host, cache, pins, progress),
     };
-    outcome.or_else(|error| {
+    outcome.map_err(|error| {
         // A mistake of the user is said as it is; the ways out are for a machine that lacks something.
         if error.downcast_ref::<Exit>().is_some() {
-            return Err(error);
+            return error;
         }
-        Err(anyhow!("{}", ways_out(&format!("{error:#}"), host.cache.as_deref(), pins.as_ref())))
+        anyhow!("{}", ways_out(&format!("{error:#}"), host.cache.as_deref(), pins.as_ref()))
     })
 }
 
@@ -215,7 +215,9 @@ fn ways_out(reason: &str, cache: Option<&Path>, pins: Option<&Pins>) -> String {
 /// Reads every library again and compares digests; a libtorch that is not xtask's own has no manifest.
 pub(crate) fn verify(libtorch: &Libtorch) -> Result<()> {
     match &libtorch.origin {
-        Origin::Cache(home) => manifest::check(home, true).unwrap_or(Ok(())),
+        Origin::Cache(home) => manifest::check(home, true)
+            .unwrap_or(Ok(()))
+            .with_context(|| format!("damaged: remove {} and run `cargo xtask setup`", home.display())),
         _ => {
             Progress::stderr()
                 .say("only the version and the files were checked: this libtorch is not xtask's");

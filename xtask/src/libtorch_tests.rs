@@ -1,9 +1,9 @@
 //! The order of the search, with folders that only look like libtorch.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::host::tests::script;
 use crate::layout::library;
 use crate::layout::tests::fake;
 
@@ -12,8 +12,7 @@ const GOOD: (u32, u32, u32) = (2, 11, 0);
 /// A python3 that answers every question with these two lines.
 fn python(folder: &Path, version: &str, torch: &Path) -> PathBuf {
     let file = folder.join("python3");
-    fs::write(&file, format!("#!/bin/sh\necho {version}\necho '{}'\n", torch.display())).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    script(&file, &format!("#!/bin/sh\necho {version}\necho '{}'\n", torch.display()));
     file
 }
 

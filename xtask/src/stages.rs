@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::cargo::{build_program, cargo, command, run};
+use crate::error::Exit;
 use crate::host::{Host, find_program};
 use crate::libtorch::{Want, locate};
 
@@ -86,7 +87,20 @@ fn checks(host: &Host, times: &mut Times) -> Result<()> {
         eprintln!("xtask: cargo-deny is not installed: skipped");
         return Ok(());
     }
-    times.stage("cargo-deny", || cargo("deny --locked check"))
+    times.stage("cargo-deny", || cargo("deny --locked check bans licenses sources"))?;
+    times.stage("advisories", || advisories(host))
+}
+
+/// Known advisories. They need the network for their database; a machine without it skips them and says so.
+fn advisories(host: &Host) -> Result<()> {
+    let output = cargo(host, None)?.args(["deny", "--locked", "check", "advisories"]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && said.contains("failed to fetch advisory database") {
+        eprintln!("xtask: the advisory database cannot be fetched: skipped");
+        return Ok(());
+    }
+    eprint!("{said}");
+    if output.status.success() { Ok(()) } else { bail!(Exit::child(output.status)) }
 }
 
 /// Runs llama-pro in place of this process, so that signals and the exit code are its own.

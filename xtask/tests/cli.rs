@@ -1,5 +1,7 @@
 //! The built program: help, exit codes, and what it says on a machine that lacks something.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,10 +21,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// An executable script. `cp` writes it, not this process: a child that another test starts at the same moment could
+/// still hold a descriptor open for writing, and the system runs no file that somebody writes.
 fn script(folder: &Path, name: &str, body: &str) {
-    let file = folder.join(name);
-    fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let draft = folder.join(format!("{name}.draft"));
+    fs::write(&draft, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+    let _ = fs::remove_file(folder.join(name));
+    assert!(Command::new("cp").arg(&draft).arg(folder.join(name)).status().unwrap().success());
 }
 
 /// A folder that looks like libtorch of this version.
@@ -105,4 +111,91 @@ fn a_machine_that_lacks_something_is_told_what() {
     );
     assert!(said().contains("pip could not fetch torch==2.11.0: ERROR: no route to host"));
     assert!(!cache.join("llama-pro/libtorch-2.11.0-cpu").exists());
+}
+
+/// A cargo that notes how it was called, and builds a program that does the same and ends with code 7.
+struct Cargo {
+    folder: tempfile::TempDir,
+}
+
+impl Cargo {
+    fn new(before_building: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        libtorch(&folder.path().join("torch"), [2, 11, 0]);
+        script(
+            folder.path(),
+            "llama-pro",
+            &format!("echo \"program $*\"; echo \"$LIBTORCH\" > {at}/seen; exit 7"),
+        );
+        let json = format!(
+            "{{\"reason\":\"compiler-artifact\",\"target\":{{\"name\":\"llama-pro\"}},\"executable\":\"{at}/llama-pro\"}}"
+        );
+        let body = format!(
+            "echo \"$* LIBTORCH=$LIBTORCH STATIC=$LIBTORCH_STATIC PKG=$CARGO_PKG_NAME\" >> {at}/calls\n\
+             case \"$1\" in build) echo 'Compiling it' >&2; {before_building}; echo '{json}';; fmt) exit 3;; esac"
+        );
+        script(folder.path(), "cargo", &body);
+        Self { folder }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command
+            .env("CARGO", self.folder.path().join("cargo"))
+            .env("LIBTORCH", self.folder.path().join("torch"));
+        command.env("LIBTORCH_STATIC", "1").env("CARGO_PKG_NAME", "xtask").output().unwrap()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+
+    fn environment(&self) -> String {
+        let root = self.folder.path().canonicalize().unwrap().join("torch");
+        format!("LIBTORCH={} STATIC= PKG=", root.display())
+    }
+}
+
+#[test]
+fn other_words_go_to_the_program_unchanged() {
+    let cargo = Cargo::new(":");
+    let output = cargo.run(&["expand", "BASE", "--help", "--", "-x"]);
+    assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "program expand BASE --help -- -x\n");
+    assert_eq!(text(&output.stderr), "", "a build with nothing to do is silent");
+    let call = cargo.read("calls");
+    assert!(call.starts_with("build --release --package llama-pro-cli --locked --message-format="), "{call}");
+    assert!(call.trim_end().ends_with(&cargo.environment()), "{call}");
+    assert!(cargo.read("seen").ends_with("/torch\n"));
+}
+
+#[test]
+fn a_long_build_speaks_and_a_failed_one_says_all() {
+    let output = Cargo::new("sleep 2.5; echo 'Compiling more' >&2").run(&["inspect"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.starts_with("xtask: building llama-pro") && said.ends_with("Compiling it\nCompiling more\n"),
+        "{said}"
+    );
+    let output = Cargo::new("echo 'error: no' >&2; exit 101").run(&["inspect"]);
+    assert_eq!(output.status.code(), Some(101));
+    assert_eq!(text(&output.stderr), "Compiling it\nerror: no\n");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn test_and_check_see_the_same_environment() {
+    let cargo = Cargo::new(":");
+    assert_eq!(cargo.run(&["test"]).status.code(), Some(0));
+    assert_eq!(cargo.run(&["test", "-p", "x", "--", "--nocapture"]).status.code(), Some(0));
+    let output = cargo.run(&["check"]);
+    assert_eq!(output.status.code(), Some(3), "the code of cargo fmt");
+    assert!(text(&output.stderr).contains("format failed after"));
+    let calls = cargo.read("calls");
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls[0], format!("test --release --locked --workspace {}", cargo.environment()));
+    assert_eq!(calls[1], format!("test --release --locked -p x -- --nocapture {}", cargo.environment()));
+    assert!(calls[2].starts_with("fmt --all --check") && calls.len() == 3);
 }

@@ -20,7 +20,11 @@ impl Checkpoint {
         if let Some(first) = missing.first() {
             let more = missing.len() - 1;
             let rest = if more == 0 { String::new() } else { format!(", as are {more} more") };
-            return Err(Error::tensor(self.dir(), first, format!("is missing, but config.json demands it{rest}")));
+            return Err(Error::tensor(
+                self.dir(),
+                first,
+                format!("is missing, but config.json demands it{rest}"),
+            ));
         }
         for (name, shape) in &demanded {
             let info = self.info(name)?;
@@ -43,8 +47,11 @@ impl Checkpoint {
                 return Err(Error::tensor(path, name, "is there, but config.json does not demand it"));
             }
             let embedding = "model.embed_tokens.weight";
-            if self.info(name)?.dtype != self.info(embedding)?.dtype || self.bytes(name)? != self.bytes(embedding)? {
-                let problem = "differs from model.embed_tokens.weight, but config.json says tie_word_embeddings";
+            if self.info(name)?.dtype != self.info(embedding)?.dtype
+                || self.bytes(name)? != self.bytes(embedding)?
+            {
+                let problem =
+                    "differs from model.embed_tokens.weight, but config.json says tie_word_embeddings";
                 return Err(Error::tensor(path, name, problem));
             }
         }

@@ -180,7 +180,12 @@ fn collect(shards: &[Shard]) -> Result<BTreeMap<String, TensorInfo>> {
 }
 
 /// The index and the headers must say the same, in both directions.
-fn compare(path: &Path, index: &Index, shards: &[Shard], tensors: &BTreeMap<String, TensorInfo>) -> Result<()> {
+fn compare(
+    path: &Path,
+    index: &Index,
+    shards: &[Shard],
+    tensors: &BTreeMap<String, TensorInfo>,
+) -> Result<()> {
     for (name, file) in &index.weight_map {
         match tensors.get(name).map(|info| &shards[info.shard].name) {
             None => return Err(Error::tensor(path, name, format!("is not in {file}, nor in another shard"))),

@@ -26,7 +26,9 @@ impl ConfigFile {
     pub fn read(dir: &Path) -> Result<Self> {
         match std::fs::metadata(dir) {
             Err(e) => return Err(Error::io("read", dir, e)),
-            Ok(meta) if !meta.is_dir() => return Err(Error::WrongKind { path: dir.into(), expected: "folder" }),
+            Ok(meta) if !meta.is_dir() => {
+                return Err(Error::WrongKind { path: dir.into(), expected: "folder" });
+            }
             Ok(_) => {}
         }
         let path = dir.join("config.json");

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::tensor::{Source, label};
 
 /// Bytes per read and write: long enough that system calls do not count, short enough to stay in the cache.
 const BLOCK: usize = 1 << 20;
+/// Bytes after which the system is told to begin with the way to the disk.
+const STRETCH: u64 = 16 << 20;
 /// Buffers in flight.
 const BUFFERS: usize = 6;
 
@@ -46,7 +49,8 @@ pub(crate) fn with_engine<'a, T>(
             let _ = back.send(vec![0; BLOCK]);
         }
         let hasher = scope.spawn(move || hash_all(&inbox));
-        let mut engine = Engine { watch, jobs, free, back, known: HashMap::new(), counted: true, uncounted: 0 };
+        let mut engine =
+            Engine { watch, jobs, free, back, known: HashMap::new(), counted: true, uncounted: 0 };
         let done = work(&mut engine);
         drop(engine);
         let digests = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -139,14 +143,28 @@ pub(crate) struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    /// Writes a file from its first byte; it is not synced here.
-    pub(crate) fn write(&mut self, path: &Path, file: &File, plan: &PlannedFile<'_>) -> Result<()> {
+    /// Writes a file from its first byte. `begin` is called with ranges that are written, for their way to the
+    /// disk to begin; nothing is waited for here.
+    pub(crate) fn write(
+        &mut self,
+        path: &Path,
+        file: &File,
+        plan: &PlannedFile<'_>,
+        begin: &dyn Fn(Range<u64>),
+    ) -> Result<()> {
         let fail = |e| Error::io("write", path, e);
-        file.set_len(0).and_then(|()| file.set_len(plan.size)).map_err(fail)?;
+        empty(file).and_then(|()| file.set_len(plan.size)).map_err(fail)?;
         file.write_all_at(&plan.header, 0).map_err(fail)?;
+        let mut begun = 0;
         for planned in &plan.tensors {
             self.feed(planned, &mut |block, at| {
-                file.write_all_at(block, planned.offset + at).map_err(fail).map(|()| true)
+                file.write_all_at(block, planned.offset + at).map_err(fail)?;
+                let end = planned.offset + at + block.len() as u64;
+                if end - begun >= STRETCH {
+                    begin(begun..end);
+                    begun = end;
+                }
+                Ok(true)
             })?;
         }
         Ok(())
@@ -262,7 +280,7 @@ impl Engine<'_> {
             let mut buffer = self.free.recv().unwrap_or_else(|_| vec![0; BLOCK]);
             read(&mut buffer[..size], at)?;
             let block = Arc::new(Block { buffer, len: size, back: self.back.clone() });
-            if hash && std::env::var("NOHASH").is_err() {
+            if hash {
                 self.tell(Job::Block(Arc::clone(&block)));
             }
             if !sink(block.bytes(), at)? {
@@ -288,10 +306,18 @@ impl Engine<'_> {
 
     fn check_cancel(&self) -> Result<()> {
         match self.watch.cancel {
-            Some(flag) if flag.load(Ordering::Relaxed) => Err(Error::Cancelled { path: self.watch.out.into() }),
+            Some(flag) if flag.load(Ordering::Relaxed) => {
+                Err(Error::Cancelled { path: self.watch.out.into() })
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Takes away what is in a file, so that the parts that are not written read as zeros. An empty file is left
+/// alone: ext4 writes out at once, on closing, whatever was ever cut to nothing.
+pub(crate) fn empty(file: &File) -> io::Result<()> {
+    if file.metadata()?.len() > 0 { file.set_len(0) } else { Ok(()) }
 }
 
 fn from_memory(bytes: &[u8]) -> impl FnMut(&mut [u8], u64) -> Result<()> {
@@ -308,35 +334,4 @@ fn blocks(len: u64) -> impl Iterator<Item = (u64, usize)> {
         let at = n * BLOCK as u64;
         (at, (len - at).min(BLOCK as u64) as usize)
     })
-}
-
-/// Flushes files in the background while the next one is written; the first failure is kept.
-pub(crate) struct Syncer<'scope> {
-    files: Option<Sender<Arc<File>>>,
-    thread: Option<thread::ScopedJoinHandle<'scope, io::Result<()>>>,
-}
-
-impl<'scope> Syncer<'scope> {
-    pub(crate) fn start<'env>(scope: &'scope thread::Scope<'scope, 'env>) -> Self {
-        let (files, inbox) = channel::<Arc<File>>();
-        let thread = scope.spawn(move || inbox.iter().try_for_each(|file| file.sync_all()));
-        Self { files: Some(files), thread: Some(thread) }
-    }
-
-    pub(crate) fn sync(&self, file: Arc<File>) {
-        if let Some(files) = &self.files {
-            // After a failure nobody listens; `finish` reports it.
-            let _ = files.send(file);
-        }
-    }
-
-    /// Waits until every file is on the disk.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.files = None;
-        match self.thread.take().map(thread::ScopedJoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
 }

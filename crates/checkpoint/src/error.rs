@@ -155,20 +155,28 @@ impl Error {
     }
 
     pub(crate) fn file(path: &Path, problem: impl Into<String>) -> Self {
-        Self::File { path: path.into(), problem: problem.into() }
+        Self::File { path: path.into(), problem: one_line(problem.into()) }
     }
 
     pub(crate) fn tensor(path: &Path, tensor: &str, problem: impl Into<String>) -> Self {
-        Self::Tensor { path: path.into(), tensor: tensor.into(), problem: problem.into() }
+        Self::Tensor { path: path.into(), tensor: tensor.into(), problem: one_line(problem.into()) }
     }
 
     pub(crate) fn config(path: &Path, key: &str, problem: impl Into<String>) -> Self {
-        Self::Config { path: path.into(), key: key.into(), problem: problem.into() }
+        Self::Config { path: path.into(), key: one_line(key.into()), problem: one_line(problem.into()) }
     }
 
     pub(crate) fn usage(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Usage { path: path.into(), problem: problem.into() }
+        Self::Usage { path: path.into(), problem: one_line(problem.into()) }
     }
+}
+
+/// Names come from files and may hold anything; a message stays one line and sends nothing to a terminal.
+pub(crate) fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// Human sizes for a full disk.

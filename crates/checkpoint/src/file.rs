@@ -38,10 +38,14 @@ impl TensorFile {
         file.read_exact_at(&mut length, 0).map_err(|e| Error::io("read", path, e))?;
         let length = u64::from_le_bytes(length);
         if length > LONGEST {
-            return Err(Error::file(path, format!("the header claims {length} bytes, allowed are {LONGEST}")));
+            return Err(Error::file(
+                path,
+                format!("the header claims {length} bytes, allowed are {LONGEST}"),
+            ));
         }
         if length > size - 8 {
-            let problem = format!("the header claims {length} bytes, but the file has only {size}: it is truncated");
+            let problem =
+                format!("the header claims {length} bytes, but the file has only {size}: it is truncated");
             return Err(Error::file(path, problem));
         }
         let mut text = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];

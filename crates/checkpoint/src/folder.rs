@@ -71,12 +71,14 @@ impl PartialFolder {
     }
 
     /// Puts the folder in its place, durably. An output that is replaced is removed last.
-    pub(crate) fn commit(mut self) -> Result<()> {
+    pub(crate) fn commit(mut self, durable: bool) -> Result<()> {
         let fail = |action: &'static str, path: &Path| {
             let path = path.to_path_buf();
             move |e: io::Error| Error::io(action, &path, e)
         };
-        self.dir.sync_all().map_err(fail("write", &self.partial))?;
+        if durable {
+            self.dir.sync_all().map_err(fail("write", &self.partial))?;
+        }
         check_existing(&self.out, self.force)?;
         let exchanged = match self.rename(RenameFlags::NOREPLACE) {
             Ok(()) => false,
@@ -88,7 +90,9 @@ impl PartialFolder {
             Err(e) => return Err(fail("create", &self.out)(e.into())),
         };
         self.done = true;
-        File::open(&self.parent).and_then(|dir| dir.sync_all()).map_err(fail("write", &self.parent))?;
+        if durable {
+            File::open(&self.parent).and_then(|dir| dir.sync_all()).map_err(fail("write", &self.parent))?;
+        }
         if exchanged {
             fs::remove_dir_all(&self.partial).map_err(fail("remove", &self.partial))?;
         }
@@ -128,7 +132,9 @@ fn lock(out: &Path, partial: &Path) -> Result<File> {
     // Twice at most: the folder can be renamed away once by the process that held the lock before us.
     for _ in 0..8 {
         match fs::create_dir(partial) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", partial, e)),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", partial, e));
+            }
             _ => {}
         }
         match fs::symlink_metadata(partial) {

@@ -52,17 +52,22 @@ pub fn parse_header(path: &Path, json_bytes: &[u8], data_len: u64) -> Result<Hea
     let text = std::str::from_utf8(json_bytes)
         .map_err(|e| Error::file(path, format!("the header is no UTF-8 from byte {}", e.valid_up_to())))?;
     if !text.starts_with('{') {
-        return Err(Error::file(path, "the header does not begin with a brace, so this is no safetensors file"));
+        return Err(Error::file(
+            path,
+            "the header does not begin with a brace, so this is no safetensors file",
+        ));
     }
     let raw: Raw = serde_json::from_str(text).map_err(|e| in_header(json::error(path, &e)))?;
-    let mut tensors = raw.tensors.into_iter().map(|(name, entry)| check(path, name, entry)).collect::<Result<Vec<_>>>()?;
+    let mut tensors =
+        raw.tensors.into_iter().map(|(name, entry)| check(path, name, entry)).collect::<Result<Vec<_>>>()?;
     tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
     let mut at = 0;
     let mut before: Option<&HeaderTensor> = None;
     for tensor in &tensors {
         if tensor.begin != at {
             let what = if tensor.begin < at { "overlaps" } else { "leaves a gap after" };
-            let other = before.map_or("the header".to_owned(), |t| format!("{:?} ({}..{})", t.name, t.begin, t.end));
+            let other =
+                before.map_or("the header".to_owned(), |t| format!("{:?} ({}..{})", t.name, t.begin, t.end));
             let problem = format!("its bytes {}..{} {what} {other}", tensor.begin, tensor.end);
             return Err(Error::tensor(path, &tensor.name, problem));
         }
@@ -71,7 +76,8 @@ pub fn parse_header(path: &Path, json_bytes: &[u8], data_len: u64) -> Result<Hea
     }
     if at > data_len {
         let name = before.map_or("", |tensor| &tensor.name);
-        let problem = format!("its bytes end at {at}, but only {data_len} follow the header: the file is truncated");
+        let problem =
+            format!("its bytes end at {at}, but only {data_len} follow the header: the file is truncated");
         return Err(Error::tensor(path, name, problem));
     }
     if at < data_len {
@@ -207,7 +213,9 @@ impl<'de> Deserialize<'de> for Strings {
                 let mut strings = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
                     if strings.contains_key(&key) {
-                        return Err(A::Error::custom(format!("the key {key:?} stands twice in __metadata__")));
+                        return Err(A::Error::custom(format!(
+                            "the key {key:?} stands twice in __metadata__"
+                        )));
                     }
                     strings.insert(key, value);
                 }

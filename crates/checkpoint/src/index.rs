@@ -25,10 +25,15 @@ pub fn parse_index(path: &Path, text: &str) -> Result<Index> {
     let mut map = json::object(path, text)?;
     let weight_map = match map.remove("weight_map") {
         None => return Err(Error::file(path, "the key weight_map is missing")),
-        Some(Value::Object(map)) if map.is_empty() => return Err(Error::file(path, "weight_map names no tensor")),
+        Some(Value::Object(map)) if map.is_empty() => {
+            return Err(Error::file(path, "weight_map names no tensor"));
+        }
         Some(Value::Object(map)) => map,
         Some(other) => {
-            return Err(Error::file(path, format!("weight_map: expected an object, found {}", json::kind(&other))));
+            return Err(Error::file(
+                path,
+                format!("weight_map: expected an object, found {}", json::kind(&other)),
+            ));
         }
     };
     let metadata = match map.remove("metadata") {

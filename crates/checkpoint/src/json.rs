@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 
 /// One JSON object, order kept, duplicates refused.
 pub(crate) fn object(path: &Path, text: &str) -> Result<Map<String, Value>> {
@@ -32,8 +32,9 @@ pub(crate) fn error(path: &Path, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
     let problem = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-    let problem = if error.is_eof() { format!("the file is cut short ({problem})") } else { problem.to_owned() };
-    Error::Json { path: path.into(), line, column, problem }
+    let problem =
+        if error.is_eof() { format!("the file is cut short ({problem})") } else { problem.to_owned() };
+    Error::Json { path: path.into(), line, column, problem: one_line(problem) }
 }
 
 /// The kind of a value, for messages.

@@ -13,6 +13,7 @@ mod copy;
 mod error;
 mod fields;
 mod file;
+mod flush;
 mod folder;
 mod header;
 mod index;

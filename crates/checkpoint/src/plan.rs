@@ -105,16 +105,22 @@ fn check<'a>(out: &Path, tensors: Vec<Tensor<'a>>) -> Result<Vec<(Tensor<'a>, u6
             return fail("the name is taken".to_owned());
         }
         let Some(len) = byte_len(tensor.dtype, &tensor.shape) else {
-            return fail(format!("shape {:?} of {} is no countable number of bytes", tensor.shape, tensor.dtype));
+            return fail(format!(
+                "shape {:?} of {} is no countable number of bytes",
+                tensor.shape, tensor.dtype
+            ));
         };
         total = match total.checked_add(len) {
             Some(sum) if sum < 1 << 60 => sum,
             _ => return fail("all tensors together are too large".to_owned()),
         };
         match &tensor.source {
-            Source::Bytes(bytes) if bytes.len() as u64 != len => {
-                fail(format!("shape {:?} of {} takes {len} bytes, given are {}", tensor.shape, tensor.dtype, bytes.len()))
-            }
+            Source::Bytes(bytes) if bytes.len() as u64 != len => fail(format!(
+                "shape {:?} of {} takes {len} bytes, given are {}",
+                tensor.shape,
+                tensor.dtype,
+                bytes.len()
+            )),
             Source::Copy { checkpoint, name } => {
                 let info = checkpoint.info(name)?;
                 if (info.dtype, &info.shape) == (tensor.dtype, &tensor.shape) {

@@ -112,9 +112,7 @@ pub(crate) fn read(config: &Fields<'_>, max_position_embeddings: usize, head_dim
             format!("disagrees with rope_parameters: {old:?} against {new:?}; remove one of the two keys"),
         )),
         (Some(rope), _) | (None, Some(rope)) => Ok(rope),
-        (None, None) => {
-            Ok(Rope { theta: top_theta.unwrap_or(DEFAULT_THETA), scaling: RopeScaling::Default })
-        }
+        (None, None) => Ok(Rope { theta: top_theta.unwrap_or(DEFAULT_THETA), scaling: RopeScaling::Default }),
     }
 }
 
@@ -140,7 +138,9 @@ fn scaling(
     if let Some(partial) = rope.get("partial_rotary_factor")
         && partial.as_f64() != Some(1.0)
     {
-        return Err(rope.refuse("partial_rotary_factor", format!("only 1 is supported, found {}", show(partial))));
+        return Err(
+            rope.refuse("partial_rotary_factor", format!("only 1 is supported, found {}", show(partial)))
+        );
     }
     let (new_name, old_name) = (rope.string("rope_type")?, rope.string("type")?);
     if let (Some(a), Some(b)) = (new_name, old_name)
@@ -151,8 +151,10 @@ fn scaling(
     // The length of the base model; transformers lets the key of the top level win, here the two must agree.
     let original = || -> Result<usize> {
         match (rope.size("original_max_position_embeddings")?, top_original) {
-            (Some(inner), Some(top)) if inner != top => Err(rope
-                .refuse("original_max_position_embeddings", format!("{inner}, but the top level says {top}"))),
+            (Some(inner), Some(top)) if inner != top => Err(rope.refuse(
+                "original_max_position_embeddings",
+                format!("{inner}, but the top level says {top}"),
+            )),
             (inner, top) => Ok(inner.or(top).unwrap_or(max_position_embeddings)),
         }
     };
@@ -179,7 +181,8 @@ fn llama3(rope: &Fields<'_>, original_max_position_embeddings: usize) -> Result<
     let low_freq_factor = rope.required_positive("low_freq_factor")?;
     let high_freq_factor = rope.required_positive("high_freq_factor")?;
     if high_freq_factor <= low_freq_factor {
-        let problem = format!("expected more than low_freq_factor {low_freq_factor}, found {high_freq_factor}");
+        let problem =
+            format!("expected more than low_freq_factor {low_freq_factor}, found {high_freq_factor}");
         return Err(rope.refuse("high_freq_factor", problem));
     }
     let factor = rope.required_positive("factor")?;
@@ -198,7 +201,9 @@ fn yarn(
     // A factor of null means the ratio of the two lengths; the key itself must stand there.
     let factor = match rope.positive("factor")? {
         Some(factor) => factor,
-        None if rope.has("factor") => max_position_embeddings as f64 / original_max_position_embeddings as f64,
+        None if rope.has("factor") => {
+            max_position_embeddings as f64 / original_max_position_embeddings as f64
+        }
         None => return Err(rope.missing("factor")),
     };
     // The temperature of the paper's section 3.4, with DeepSeek's two weights; a weight of 0 counts as absent.

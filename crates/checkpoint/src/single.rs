@@ -27,7 +27,7 @@ pub fn write_tensor_file(
     let file = tempfile::Builder::new().prefix(".").suffix(".partial").tempfile_in(parent);
     let file = file.map_err(|e| Error::io("create", path, e))?;
     let watch = Watch { progress: &|_| {}, cancel: None, out: path };
-    let ((), digests) = with_engine(watch, |engine| engine.write(path, file.as_file(), &plan))?;
+    let ((), digests) = with_engine(watch, |engine| engine.write(path, file.as_file(), &plan, &|_| {}))?;
     file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     file.persist(path).map_err(|e| fail(e.error))?;

@@ -63,7 +63,9 @@ pub(crate) fn llama(file: &ConfigFile) -> Result<LlamaConfig> {
 pub(crate) fn layers(config: &Fields<'_>) -> Result<usize> {
     let layers = config.required_size("num_hidden_layers")?;
     if layers > MOST_LAYERS {
-        return Err(config.refuse("num_hidden_layers", format!("expected at most {MOST_LAYERS}, found {layers}")));
+        return Err(
+            config.refuse("num_hidden_layers", format!("expected at most {MOST_LAYERS}, found {layers}"))
+        );
     }
     Ok(layers)
 }
@@ -116,7 +118,8 @@ fn head_dim(config: &Fields<'_>, hidden: usize, heads: usize) -> Result<usize> {
         Some(dim) => ("head_dim", dim),
         None if hidden.is_multiple_of(heads) => ("hidden_size", hidden / heads),
         None => {
-            let problem = format!("{hidden} is no multiple of num_attention_heads {heads}, and there is no head_dim");
+            let problem =
+                format!("{hidden} is no multiple of num_attention_heads {heads}, and there is no head_dim");
             return Err(config.refuse("hidden_size", problem));
         }
     };
@@ -131,8 +134,12 @@ fn biases(config: &Fields<'_>, architecture: Architecture) -> Result<(bool, bool
     let (attention, mlp) = (config.boolean("attention_bias", false)?, config.boolean("mlp_bias", false)?);
     match architecture {
         Architecture::Llama => Ok((attention, attention, mlp)),
-        _ if mlp => Err(config.refuse("mlp_bias", format!("true, but {} has none", architecture.model_type()))),
-        Architecture::Mistral if attention => Err(config.refuse("attention_bias", "true, but mistral has none")),
+        _ if mlp => {
+            Err(config.refuse("mlp_bias", format!("true, but {} has none", architecture.model_type())))
+        }
+        Architecture::Mistral if attention => {
+            Err(config.refuse("attention_bias", "true, but mistral has none"))
+        }
         Architecture::Mistral => Ok((false, false, false)),
         // Qwen2 has them whatever the key says.
         Architecture::Qwen2 => Ok((true, false, false)),
@@ -144,7 +151,8 @@ fn windows(config: &Fields<'_>, architecture: Architecture, layers: usize) -> Re
     let use_window = config.boolean("use_sliding_window", architecture == Architecture::Mistral)?;
     let window = match architecture {
         Architecture::Llama => {
-            if let (Some(window), true) = (config.get("sliding_window"), use_window || !config.has("use_sliding_window"))
+            if let (Some(window), true) =
+                (config.get("sliding_window"), use_window || !config.has("use_sliding_window"))
             {
                 let problem = format!("llama has no window in transformers (found {})", show(window));
                 return Err(config.refuse("sliding_window", problem));
@@ -154,7 +162,9 @@ fn windows(config: &Fields<'_>, architecture: Architecture, layers: usize) -> Re
         // MistralConfig's own default, where the key does not stand at all.
         Architecture::Mistral if !config.has("sliding_window") => Some(4096),
         Architecture::Mistral if !use_window && config.get("sliding_window").is_some() => {
-            return Err(config.refuse("use_sliding_window", "false, but mistral uses sliding_window all the same"));
+            return Err(
+                config.refuse("use_sliding_window", "false, but mistral uses sliding_window all the same")
+            );
         }
         Architecture::Mistral => config.size("sliding_window")?,
         Architecture::Qwen2 if !use_window => None,
@@ -179,7 +189,10 @@ fn windows(config: &Fields<'_>, architecture: Architecture, layers: usize) -> Re
                 None => Ok(rule),
                 Some(layer) => Err(config.refuse(
                     "layer_types",
-                    format!("{} has one kind of layer, but entry {layer} is another", architecture.model_type()),
+                    format!(
+                        "{} has one kind of layer, but entry {layer} is another",
+                        architecture.model_type()
+                    ),
                 )),
             }
         }
@@ -255,7 +268,8 @@ fn sizes(config: &Fields<'_>, it: &LlamaConfig) -> Result<()> {
     let block = 4 * width * it.hidden_size as u128 + 3 * product(it.intermediate_size, it.hidden_size);
     let total = block * it.num_hidden_layers as u128 + 2 * product(it.vocab_size, it.hidden_size);
     if total > MOST {
-        let key = if 2 * product(it.vocab_size, it.hidden_size) > MOST { "vocab_size" } else { "hidden_size" };
+        let key =
+            if 2 * product(it.vocab_size, it.hidden_size) > MOST { "vocab_size" } else { "hidden_size" };
         return Err(config.refuse(key, format!("the sizes together make a model of {total} parameters")));
     }
     Ok(())

@@ -6,21 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use crate::carry;
 use crate::config::ConfigFile;
-use crate::copy::{Engine, Syncer, Watch, with_engine};
+use crate::copy::{Engine, Watch, empty, with_engine};
 use crate::error::{Error, Result};
 use crate::file::open_regular;
+use crate::flush::Flusher;
 use crate::folder::PartialFolder;
 use crate::index::{self, is_plain_name};
 use crate::plan::{self, PlannedFile};
 use crate::tensor::{Source, Tensor};
-use crate::carry;
 
 /// How a folder is written.
 #[derive(Clone, Debug)]
@@ -31,13 +33,22 @@ pub struct WriteOptions {
     pub force: bool,
     /// After an error, leave the partial folder for the next run to take up. Off, an error leaves nothing.
     pub keep_partial: bool,
+    /// Wait until the bytes are on the disk before the folder gets its name. Off, a power cut right after the end
+    /// can leave a damaged folder; a killed process never does.
+    pub durable: bool,
     /// Raised from outside to stop: the write ends with [`Error::Cancelled`] within one block.
     pub cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { max_shard_bytes: 5_000_000_000, force: false, keep_partial: false, cancel: None }
+        Self {
+            max_shard_bytes: 5_000_000_000,
+            force: false,
+            keep_partial: false,
+            durable: true,
+            cancel: None,
+        }
     }
 }
 
@@ -83,7 +94,8 @@ impl FolderWriter {
     /// files, folders, and files beyond 256 MiB.
     pub fn carry(&mut self, from: &Path) -> Result<Vec<String>> {
         self.check_source(from)?;
-        let names: Vec<_> = carry::names(from)?.into_iter().filter(|name| !self.names.contains(name)).collect();
+        let names: Vec<_> =
+            carry::names(from)?.into_iter().filter(|name| !self.names.contains(name)).collect();
         for name in &names {
             let (mut source, _) = open_regular(&from.join(name))?;
             self.small(name, &mut source)?;
@@ -94,7 +106,10 @@ impl FolderWriter {
     /// Writes a small file under a plain name; a second call with the same name replaces the first.
     pub fn file(&mut self, name: &str, mut bytes: &[u8]) -> Result<()> {
         if !is_plain_name(name) || name.ends_with(".safetensors") {
-            return Err(Error::usage(self.folder.out(), format!("{name:?} is no name for a file beside the weights")));
+            return Err(Error::usage(
+                self.folder.out(),
+                format!("{name:?} is no name for a file beside the weights"),
+            ));
         }
         self.small(name, &mut bytes)
     }
@@ -119,7 +134,8 @@ impl FolderWriter {
         self.check_space(&plan)?;
         let watch = Watch { progress, cancel: self.options.cancel.as_deref(), out: &out };
         let dir = self.folder.path().to_path_buf();
-        let (resumed, digests) = with_engine(watch, |engine| write_all(engine, &dir, &plan))?;
+        let durable = self.options.durable;
+        let (resumed, digests) = with_engine(watch, |engine| write_all(engine, &dir, &plan, durable))?;
         self.written.resumed = resumed;
         self.written.bytes += plan.iter().map(|file| file.size).sum::<u64>();
         self.written.digests = digests;
@@ -146,7 +162,7 @@ impl FolderWriter {
             return Err(Error::usage(out, "a model folder needs config.json and tensors"));
         }
         self.remove_strays()?;
-        self.folder.commit()?;
+        self.folder.commit(self.options.durable)?;
         Ok(self.written)
     }
 
@@ -154,9 +170,11 @@ impl FolderWriter {
         let path = self.folder.path().join(name);
         let fail = |e| Error::io("write", &path, e);
         let mut file = create(&path)?;
-        file.set_len(0).map_err(fail)?;
+        empty(&file).map_err(fail)?;
         let len = io::copy(source, &mut file).map_err(fail)?;
-        file.sync_all().map_err(fail)?;
+        if self.options.durable {
+            file.sync_all().map_err(fail)?;
+        }
         if self.names.insert(name.to_owned()) {
             self.written.bytes += len;
         }
@@ -172,7 +190,8 @@ impl FolderWriter {
             let known = entry.file_name().to_str().is_some_and(|name| self.names.contains(name));
             if !known {
                 let is_dir = entry.file_type().map_err(fail)?.is_dir();
-                if is_dir { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }.map_err(fail)?;
+                if is_dir { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
+                    .map_err(fail)?;
             }
         }
         Ok(())
@@ -180,7 +199,9 @@ impl FolderWriter {
 
     /// Replacing a folder by something made from it would lose the original when it is wrong.
     fn check_source(&self, from: &Path) -> Result<()> {
-        let (Ok(from), Ok(out)) = (from.canonicalize(), self.folder.out().canonicalize()) else { return Ok(()) };
+        let (Ok(from), Ok(out)) = (from.canonicalize(), self.folder.out().canonicalize()) else {
+            return Ok(());
+        };
         if from.starts_with(&out) {
             let reason = "what is written is made from it".to_owned();
             return Err(Error::NotReplaced { path: out, reason });
@@ -203,11 +224,10 @@ impl FolderWriter {
     }
 }
 
-/// Every file, each flushed while the next one is written; gives the bytes that were there already.
-fn write_all(engine: &mut Engine<'_>, dir: &Path, plan: &[PlannedFile<'_>]) -> Result<u64> {
+/// Every file, flushed in the background; gives the bytes that were there already.
+fn write_all(engine: &mut Engine<'_>, dir: &Path, plan: &[PlannedFile<'_>], durable: bool) -> Result<u64> {
     thread::scope(|scope| {
-        let syncer = Syncer::start(scope);
-        let t0 = std::time::Instant::now();
+        let flusher = durable.then(|| Flusher::start(scope));
         let mut resumed = 0;
         for planned in plan {
             let path = dir.join(&planned.name);
@@ -215,13 +235,15 @@ fn write_all(engine: &mut Engine<'_>, dir: &Path, plan: &[PlannedFile<'_>]) -> R
             if engine.holds(&path, &file, planned)? {
                 resumed += planned.size;
             } else {
-                engine.write(&path, &file, planned)?;
+                let begin =
+                    |range| flusher.iter().for_each(|flusher| flusher.begin(&file, Range::clone(&range)));
+                engine.write(&path, &file, planned, &begin)?;
             }
-            if std::env::var("NOSYNC").is_err() { syncer.sync(file); }
+            if let Some(flusher) = &flusher {
+                flusher.finish(file);
+            }
         }
-        eprintln!("  written {:.3}", t0.elapsed().as_secs_f64());
-        if std::env::var("NOSYNC").is_ok() { std::mem::forget(syncer); return Ok(0); }
-        syncer.finish().map_err(|e| Error::io("write", dir, e))?;
+        flusher.map_or(Ok(()), Flusher::wait).map_err(|e| Error::io("write", dir, e))?;
         Ok(resumed)
     })
 }
@@ -233,7 +255,8 @@ fn create(path: &PathBuf) -> Result<File> {
     if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
         fs::remove_file(path).map_err(fail)?;
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
     file.set_permissions(Permissions::from_mode(0o644)).map_err(fail)?;
     Ok(file)
 }

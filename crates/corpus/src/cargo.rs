@@ -22,7 +22,7 @@ use crate::source::Environment;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CargoSource {
     /// Names as in Cargo.lock; where several versions are pinned, the highest is taken unless `name@version`
-    /// says otherwise.
+    /// or `name@0.9` says otherwise.
     pub crates: Vec<String>,
     /// Larger files are dropped and counted: they are tables written by programs. Bytes; 256 KiB.
     #[serde(default = "default_max_file_bytes")]

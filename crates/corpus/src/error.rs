@@ -144,6 +144,14 @@ pub enum Error {
         /// Kept, dropped and failed together.
         accounted: u64,
     },
+    /// Inputs were not the same before and after they were read.
+    #[error("source `{name}`: {place} changed while it was read; nothing was written, run it again")]
+    Changed {
+        /// The source's name in the recipe.
+        name: String,
+        /// Folder, file or list of crates.
+        place: String,
+    },
     /// A document could not be tokenised.
     #[error("document {id}: {source}")]
     Tokenize {

@@ -13,11 +13,11 @@ mod readers;
 mod source;
 mod split;
 
+pub use cargo::CargoSource;
 pub use document::{Counts, Document, Documents};
 pub use error::{Error, Result};
 pub use math::{MathSource, problem};
 pub use prepare::{Manifest, OutputFile, PrepareOptions, Prepared, Side, prepare};
 pub use readers::{FilesSource, JsonlSource, Paths, Split, TextSource};
-pub use cargo::CargoSource;
 pub use source::{Environment, SourceKind, documents};
 pub use split::{is_validation, sample_key};

@@ -32,7 +32,10 @@ pub struct MathSource {
 impl MathSource {
     pub(crate) fn check(&self) -> Result<()> {
         if self.documents == 0 {
-            return Err(Error::Setting { key: "documents", message: "expected at least 1, found 0".to_owned() });
+            return Err(Error::Setting {
+                key: "documents",
+                message: "expected at least 1, found 0".to_owned(),
+            });
         }
         Ok(())
     }

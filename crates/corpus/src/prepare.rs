@@ -77,7 +77,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// size and digest before they are used again. The folder is created if need be.
 ///
 /// # Errors
-/// For a source that cannot be read (see [`crate::documents`]), is empty, or leaves one side of the split empty;
+/// For a source that cannot be read (see [`crate::documents`]), changes meanwhile, is empty, or leaves one side of the split empty;
 /// for options that make no sense; for an output folder that cannot be written.
 pub fn prepare(
     name: &str,
@@ -121,6 +121,10 @@ pub fn prepare(
         sides.take(tokenise(batch, &sides, tokenizer, &marks, options)?)?;
     }
     sides.check(name, &documents, options.validation)?;
+    // Otherwise a later run would take these shards for those of the content that was hashed.
+    if fingerprint::of(source, &inputs, tokenizer, &marks, options)? != fingerprint {
+        return Err(Error::Changed { name: name.to_owned(), place: inputs.place });
+    }
     let manifest = Manifest {
         format: manifest::FORMAT.to_owned(),
         name: name.to_owned(),

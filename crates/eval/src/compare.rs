@@ -3,6 +3,8 @@
 //! The same rows scored by two models are compared row by row. The differences vary far less than the rows
 //! do, because a hard row is hard for both; so the standard error is that of the differences.
 
+use serde::{Deserialize, Serialize};
+
 use crate::perplexity::ratio_stderr;
 use crate::{Error, EvalSet, EvalTable, Result};
 
@@ -12,8 +14,8 @@ pub const HEADERS: [&str; 6] = ["text", "tokens", "before", "after", "change", "
 /// A change counts when it is beyond this many standard errors.
 const BEYOND: f64 = 2.0;
 
-/// What became of one text.
-#[derive(Clone, Debug, PartialEq)]
+/// What became of one text. `eval/changes.json` of a run folder is a list of these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetChange {
     /// Name of the text.
     pub name: String,
@@ -35,7 +37,8 @@ pub struct SetChange {
 }
 
 /// What a difference means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Fewer nats per token, by more than two standard errors.
     Better,
@@ -56,7 +59,11 @@ pub fn compare(before: &EvalTable, after: &EvalTable) -> Result<Vec<SetChange>> 
     if let Some(set) = after.sets.iter().find(|s| before.set(&s.name).is_none()) {
         return Err(only(set, "after"));
     }
-    before.sets.iter().map(|b| Ok(SetChange::of(b, after.set(&b.name).ok_or_else(|| only(b, "before"))?))).collect()
+    before
+        .sets
+        .iter()
+        .map(|b| Ok(SetChange::of(b, after.set(&b.name).ok_or_else(|| only(b, "before"))?)))
+        .collect()
 }
 
 impl SetChange {

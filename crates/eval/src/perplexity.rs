@@ -58,7 +58,10 @@ impl Perplexity {
     pub fn from_rows(rows: Vec<RowScore>) -> Result<Self> {
         let tokens: usize = rows.iter().map(|r| r.targets).sum();
         if tokens == 0 {
-            return Err(Error::Input(format!("there is nothing to score: {} rows with no targets", rows.len())));
+            return Err(Error::Input(format!(
+                "there is nothing to score: {} rows with no targets",
+                rows.len()
+            )));
         }
         let nats = rows.iter().map(|r| -r.log_likelihood).sum::<f64>();
         let nats_per_token = nats / tokens as f64;
@@ -81,7 +84,11 @@ pub(crate) fn ratio_stderr(pairs: impl Iterator<Item = (f64, usize)>) -> Option<
     Some((m / (m - 1.0) * squares).sqrt() / count)
 }
 
-fn score_batch(model: &mut dyn LanguageModel, batch: &mut Vec<TokenRow>, scores: &mut Vec<RowScore>) -> Result<()> {
+fn score_batch(
+    model: &mut dyn LanguageModel,
+    batch: &mut Vec<TokenRow>,
+    scores: &mut Vec<RowScore>,
+) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
@@ -113,7 +120,10 @@ fn check_row(i: usize, row: &TokenRow, max: Option<usize>) -> Result<()> {
     let length = row.inputs.len();
     let others = [row.targets.len(), row.segments.len(), row.positions.len()];
     if others != [length; 3] {
-        return fail(format!("{length} inputs, but {} targets, {} segments and {} positions", others[0], others[1], others[2]));
+        return fail(format!(
+            "{length} inputs, but {} targets, {} segments and {} positions",
+            others[0], others[1], others[2]
+        ));
     }
     if max.is_some_and(|m| length > m) {
         return fail(format!("{length} tokens, but the model reads at most {}", max.unwrap_or(0)));

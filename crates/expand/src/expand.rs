@@ -33,7 +33,7 @@ pub struct ExpandOptions<'a> {
     /// Raised from outside to stop within one block of bytes.
     pub cancel: Option<Arc<AtomicBool>>,
     /// Called with the bytes done and the bytes in all.
-    pub progress: Option<&'a Progress>,
+    pub progress: Option<&'a Progress<'a>>,
 }
 
 impl fmt::Debug for ExpandOptions<'_> {

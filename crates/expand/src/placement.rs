@@ -218,6 +218,24 @@ impl Plan {
         self.layers.iter().filter(|layer| layer.new).map(|layer| layer.index).collect()
     }
 
+    /// The configuration of the expanded model: the depth, per-layer lists and layer thresholds follow the blocks,
+    /// all else stays.
+    ///
+    /// # Errors
+    /// A configuration that the plan was not made for, or that cannot be carried over.
+    pub fn config(&self, base: &ConfigFile) -> Result<ConfigFile> {
+        let layers = config::layer_count(base.path(), base.raw())?;
+        if layers != self.base_layers {
+            return Err(Error::Config {
+                path: base.path().to_owned(),
+                reason: format!("num_hidden_layers is {layers}, the plan is for {}", self.base_layers),
+            });
+        }
+        let mut expanded = base.clone();
+        *expanded.raw_mut() = config::lengthen(base.path(), base.raw(), &self.layers)?.config;
+        Ok(expanded)
+    }
+
     /// One row per block of the expanded model, for a table.
     pub fn rows(&self) -> impl Iterator<Item = PlanRow> + '_ {
         self.layers.iter().map(|layer| PlanRow {

@@ -49,7 +49,7 @@ pub struct Expansion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Base {
-    /// See [`model_digest`].
+    /// See [`model_digest`](crate::model_digest).
     pub(crate) digest: String,
     pub(crate) layers: usize,
 }
@@ -134,11 +134,14 @@ impl Expansion {
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE_NAME);
         let io = |source| Error::Io { path: path.clone(), source };
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
+        match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
-        };
+            // A link that leads nowhere is an error of the open below, and a pipe would wait for ever.
+            Ok(meta) if meta.is_file() || meta.is_symlink() => {}
+            Ok(_) => return Err(Error::Record { path, reason: "it is no regular file".to_owned() }),
+        }
+        let file = fs::File::open(&path).map_err(io)?;
         let mut text = String::new();
         file.take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
         Self::from_json(&path, &text).map(Some)
@@ -186,7 +189,7 @@ impl Expansion {
         self.base.layers
     }
 
-    /// The digest of the model before the first expansion; see [`model_digest`].
+    /// The digest of the model before the first expansion; see [`model_digest`](crate::model_digest).
     #[must_use]
     pub fn base_digest(&self) -> &str {
         &self.base.digest
@@ -294,7 +297,7 @@ impl Expansion {
     }
 
     /// Whether the folder's configuration and tensors (names, types, shapes) are the recorded ones. Digests are
-    /// [`verify`](crate::verify)'s.
+    /// [`verify`](crate::verify())'s.
     ///
     /// # Errors
     /// The first thing that differs.

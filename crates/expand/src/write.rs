@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::record::{Expansion, FILE_NAME};
 
 /// Called with the bytes of tensors done so far and the bytes in all.
-pub type Progress = dyn Fn(u64, u64);
+pub type Progress<'a> = dyn Fn(u64, u64) + 'a;
 
 /// How a folder is written.
 pub(crate) struct Settings<'a> {
@@ -21,7 +21,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) max_shard_bytes: Option<u64>,
     pub(crate) keep_partial: bool,
     pub(crate) cancel: Option<Arc<AtomicBool>>,
-    pub(crate) progress: Option<&'a Progress>,
+    pub(crate) progress: Option<&'a Progress<'a>>,
     /// Bytes of all tensors, for the progress.
     pub(crate) total: u64,
 }
@@ -36,16 +36,16 @@ pub(crate) fn folder(
     settings: Settings<'_>,
     record: impl FnOnce(&BTreeMap<String, String>) -> Result<Option<Expansion>>,
 ) -> Result<Written> {
-    let defaults = WriteOptions::default();
-    let mut writer = FolderWriter::new(
-        out,
-        WriteOptions {
-            max_shard_bytes: settings.max_shard_bytes.unwrap_or(defaults.max_shard_bytes),
-            force: settings.force,
-            keep_partial: settings.keep_partial,
-            cancel: settings.cancel,
-        },
-    )?;
+    let mut options = WriteOptions {
+        force: settings.force,
+        keep_partial: settings.keep_partial,
+        cancel: settings.cancel,
+        ..WriteOptions::default()
+    };
+    if let Some(bytes) = settings.max_shard_bytes {
+        options.max_shard_bytes = bytes;
+    }
+    let mut writer = FolderWriter::new(out, options)?;
     writer.config(config)?;
     writer.carry(input.dir())?;
     let done = Cell::new(0);

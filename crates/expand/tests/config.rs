@@ -1,9 +1,11 @@
 //! Configurations: what follows the blocks, what stays, what is refused by name.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::path::Path;
 
 use llama_pro_checkpoint::ConfigFile;
 use llama_pro_expand::{Placement, plan};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const TWO: Placement = Placement::Blocks { blocks: 2, per_group: 1 };
@@ -76,4 +78,40 @@ fn a_period_is_void_beside_its_list() {
     let mut config = with("sliding_window_pattern", json!(2));
     config["layer_types"] = json!(["a", "b", "a", "b"]);
     assert_eq!(planned(&config), Ok(()));
+}
+
+proptest! {
+    /// Every block keeps the list entries and the side of the threshold of its source, whatever the placement.
+    #[test]
+    fn every_block_keeps_the_settings_of_its_source(
+        (layers, groups, per_group) in (1usize..30)
+            .prop_flat_map(|layers| (Just(layers), 1..=layers))
+            .prop_flat_map(|(layers, groups)| (Just(layers), Just(groups), 1..=layers / groups)),
+        limit in 0usize..40,
+        active: bool,
+    ) {
+        let types: Vec<String> = (0..layers).map(|block| format!("type-{block}")).collect();
+        let config = json!({
+            "num_hidden_layers": layers, "layer_types": types, "max_window_layers": limit,
+            "use_sliding_window": active, "sliding_window": 8, "hidden_size": 64,
+        });
+        let config = ConfigFile::from_json(Path::new("config.json"), &config.to_string()).unwrap();
+        let Ok(plan) = plan(&config, &Placement::Blocks { blocks: groups * per_group, per_group }) else {
+            // Only a threshold inside a unit of several blocks has no answer.
+            prop_assert!(active && per_group > 1 && limit < layers);
+            return Ok(());
+        };
+        let expanded = plan.config(&config).unwrap();
+        let list = expanded.raw()["layer_types"].as_array().unwrap();
+        prop_assert_eq!(list.len(), plan.layers().len());
+        let new_limit = expanded.raw()["max_window_layers"].as_u64().unwrap() as usize;
+        for layer in plan.layers() {
+            prop_assert_eq!(list[layer.index].as_str().unwrap(), format!("type-{}", layer.source));
+            if active {
+                prop_assert_eq!(layer.index < new_limit, layer.source < limit);
+            }
+        }
+        prop_assert_eq!(&expanded.raw()["hidden_size"], &json!(64));
+        prop_assert_eq!(expanded.num_hidden_layers().unwrap(), layers + groups * per_group);
+    }
 }

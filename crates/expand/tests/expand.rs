@@ -1,4 +1,5 @@
 //! `expand` against a model that PyTorch expanded, against the base's own bytes, and on what must be refused.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod common;
 
@@ -317,6 +318,32 @@ fn models_that_zeroing_does_not_make_the_identity_are_refused_by_name() {
         make_named(&base, &llama_config(2), &names);
         let message = error(&base, &out, &blocks(1, 1));
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn other_architectures_of_the_same_kind_are_expanded() {
+    let phi3 = [
+        "input_layernorm.weight",
+        "self_attn.qkv_proj.weight",
+        "self_attn.o_proj.weight",
+        "post_attention_layernorm.weight",
+        "mlp.gate_up_proj.weight",
+        "mlp.down_proj.weight",
+    ];
+    let qwen3: Vec<&str> =
+        LLAMA.into_iter().chain(["self_attn.q_norm.weight", "self_attn.k_norm.weight"]).collect();
+    let old_llama: Vec<&str> = LLAMA.into_iter().chain(["self_attn.rotary_emb.inv_freq"]).collect();
+    for (kind, within) in [("phi3", &phi3[..]), ("qwen3", &qwen3), ("llama", &old_llama)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, out) = (dir.path().join("base"), dir.path().join("out"));
+        let mut config = llama_config(2);
+        config["model_type"] = json!(kind);
+        make(&base, &config, 2, within);
+        grow(&base, &out, &blocks(2, 1));
+        let layers = [(0, false), (0, true), (1, false), (1, true)];
+        assert_eq!(tensors(&out), expected(&tensors(&base), &layers), "{kind}");
+        assert!(verify(&out, Some(&base)).unwrap().is_ok());
     }
 }
 

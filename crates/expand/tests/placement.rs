@@ -1,4 +1,5 @@
 //! The placement against an independent simulation (a list, and insertions into it), and its properties.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 use std::path::Path;
 

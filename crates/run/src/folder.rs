@@ -44,7 +44,8 @@ impl RunFolder {
         folder.lock()?;
         // Again: another process may have finished a run here between the look and the lock.
         refuse_occupied(dir)?;
-        let text = toml::to_string(recipe).map_err(|e| Error::malformed(&folder.recipe(), None, e.to_string()))?;
+        let text =
+            toml::to_string(recipe).map_err(|e| Error::malformed(&folder.recipe(), None, e.to_string()))?;
         write_atomic(&folder.recipe(), text.as_bytes())?;
         folder.make_parts()?;
         Ok(folder)

@@ -17,6 +17,8 @@ use crate::{Error, Result, write_atomic};
 pub struct MetricsWriter {
     path: PathBuf,
     file: File,
+    /// Bytes of the complete lines.
+    len: u64,
 }
 
 impl MetricsWriter {
@@ -64,12 +66,21 @@ impl MetricsWriter {
     /// # Errors
     /// [`Error::Io`], or [`Error::Malformed`] when `line` is not an object.
     pub fn write<T: Serialize + ?Sized>(&mut self, line: &T) -> Result<()> {
-        let value = serde_json::to_value(line).map_err(|e| Error::malformed(&self.path, None, e.to_string()))?;
+        let value =
+            serde_json::to_value(line).map_err(|e| Error::malformed(&self.path, None, e.to_string()))?;
         if !value.is_object() {
             let message = format!("a line of metrics must be a JSON object, found {value}");
             return Err(Error::malformed(&self.path, None, message));
         }
-        self.file.write_all(format!("{value}\n").as_bytes()).map_err(Error::io(&self.path, "append to"))
+        let text = format!("{value}\n");
+        if let Err(e) = self.file.write_all(text.as_bytes()) {
+            // On a full disk half a line may be there, and a later line must not be glued to it. Where even
+            // this fails, reading the file says which line is damaged.
+            let _ = self.file.set_len(self.len);
+            return Err(Error::io(&self.path, "append to")(e));
+        }
+        self.len += text.len() as u64;
+        Ok(())
     }
 
     /// Waits until the lines are on the disk. Call it before a checkpoint is declared complete.
@@ -82,7 +93,8 @@ impl MetricsWriter {
 
     fn append(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path, "append to"))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        let len = file.metadata().map_err(Error::io(path, "append to"))?.len();
+        Ok(Self { path: path.to_path_buf(), file, len })
     }
 }
 
@@ -102,9 +114,12 @@ pub(crate) fn pretty<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<St
     Ok(text + "\n")
 }
 
+/// The bytes of a line, and what they say.
+type Line<'a> = (&'a [u8], Map<String, Value>);
+
 /// Splits into lines and parses them. An unparsable tail without a newline is a line torn by a kill; with
 /// one it is damage, and so is an unparsable line before it.
-fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(&'a [u8], Map<String, Value>)>> {
+fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<Line<'a>>> {
     let mut found = Vec::new();
     for (i, piece) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
         let line = piece.strip_suffix(b"\n").unwrap_or(piece);
@@ -165,7 +180,7 @@ mod tests {
         five(&path);
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..=whole.len() {
-            for upto in 0..5 {
+            for upto in [1, 4] {
                 std::fs::write(&path, &whole[..cut]).unwrap();
                 let mut w = MetricsWriter::resume_at(&path, upto).unwrap();
                 w.write(&json!({"step": upto + 1})).unwrap();
@@ -177,6 +192,14 @@ mod tests {
                 assert_eq!(steps(&path), expected, "cut at {cut}, resumed at {upto}");
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named() {
+        let mut w = MetricsWriter::append(Path::new("/dev/full")).unwrap();
+        let message = w.write(&json!({"step": 1})).unwrap_err().to_string();
+        assert!(message.starts_with("/dev/full: cannot append to: No space left on device"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! TensorBoard event files, read back by a decoder written for this test from the descriptions of TFRecord
 //! and protobuf, and by TensorBoard itself where python3 has it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -21,7 +23,7 @@ fn crc32c(data: &[u8]) -> u32 {
 
 fn masked(data: &[u8]) -> u32 {
     let crc = crc32c(data);
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_left(17).wrapping_add(0xa282_ead8)
 }
 
 fn records(path: &Path) -> Vec<Vec<u8>> {
@@ -120,8 +122,10 @@ fn decoded_by_hand() {
     let event = fields(&events[2]);
     assert_eq!(event[1], (2, Field::Int(150)));
     assert_eq!(event[2].0, 5);
-    let values: Vec<_> = fields(bytes_of(&event[2].1)).iter().map(|(n, v)| (*n, fields(bytes_of(v)))).collect();
-    let value = |tag: &str, x: f32| (1, vec![(1, Field::Bytes(tag.as_bytes().to_vec())), (2, Field::Float(x))]);
+    let values: Vec<_> =
+        fields(bytes_of(&event[2].1)).iter().map(|(n, v)| (*n, fields(bytes_of(v)))).collect();
+    let value =
+        |tag: &str, x: f32| (1, vec![(1, Field::Bytes(tag.as_bytes().to_vec())), (2, Field::Float(x))]);
     assert_eq!(values, [value("train/loss", 1.0 / 150.0), value("train/learning_rate", 2e-4)]);
 
     let start = fields(&records(&files[1])[1]);

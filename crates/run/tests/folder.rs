@@ -1,5 +1,7 @@
 //! Run folders: creation, the lock, finding them again, and files that appear whole.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -29,7 +31,10 @@ fn create_open_resume() {
     drop(folder);
 
     let message = RunFolder::create(&run, &recipe()).unwrap_err().to_string();
-    assert!(message.ends_with("cannot make a run here: a run is there already; resume it or choose another folder"));
+    assert!(
+        message
+            .ends_with("cannot make a run here: a run is there already; resume it or choose another folder")
+    );
     // What a killed writer leaves goes away when the next one takes over, and nothing else does.
     std::fs::write(run.join(".metrics.jsonl.x.partial"), "half").unwrap();
     std::fs::write(run.join("notes.partial"), "mine").unwrap();
@@ -52,7 +57,9 @@ fn create_refuses_what_is_not_empty() {
     assert_eq!(names(dir.path()), ["thesis.tex"], "a refusal leaves nothing behind");
     let error = RunFolder::create(&dir.path().join("thesis.tex"), &recipe()).unwrap_err();
     assert!(error.to_string().ends_with("it is a file"), "{error}");
-    assert!(RunFolder::open(&dir.path().join("thesis.tex")).unwrap_err().to_string().ends_with("it is a file"));
+    assert!(
+        RunFolder::open(&dir.path().join("thesis.tex")).unwrap_err().to_string().ends_with("it is a file")
+    );
 
     // Empty, or killed between making the folder and writing the recipe: both are as good as new.
     let half = dir.path().join("half");
@@ -105,9 +112,11 @@ fn names_by_time() {
     assert_eq!(RunFolder::latest(&root, "pretrain").unwrap(), None);
     let at = |s| RunFolder::fresh_name_at(&root, "pretrain", UNIX_EPOCH + Duration::from_secs(s));
     assert_eq!(at(1_234_567_890), root.join("pretrain-20090213-233130"));
-    for (seconds, expected) in
-        [(99, "pretrain-19700101-000139"), (7, "pretrain-19700101-000007"), (99, "pretrain-19700101-000139-2")]
-    {
+    for (seconds, expected) in [
+        (99, "pretrain-19700101-000139"),
+        (7, "pretrain-19700101-000007"),
+        (99, "pretrain-19700101-000139-2"),
+    ] {
         let path = at(seconds);
         assert_eq!(path, root.join(expected));
         RunFolder::create(&path, &recipe()).unwrap();
@@ -126,7 +135,9 @@ fn checkpoints_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(&dir.path().join("a"), &recipe()).unwrap();
     assert_eq!(folder.checkpoints().unwrap(), []);
-    for name in ["step-00000020", "step-100000000", "step-00000003", "step-x", "step-5", ".step-00000009.partial"] {
+    for name in
+        ["step-00000020", "step-100000000", "step-00000003", "step-x", "step-5", ".step-00000009.partial"]
+    {
         std::fs::create_dir(folder.dir().join("checkpoints").join(name)).unwrap();
     }
     std::fs::write(folder.checkpoint(7), "a file").unwrap();

@@ -1,5 +1,7 @@
 //! Recipes: what loads, what overrides do, and the one line that every mistake gives.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -120,7 +122,8 @@ fn overrides() {
     assert_eq!(ok(&["base=\"12\""]).base, Path::new("12"));
     assert_eq!(ok(&["train.betas=[0.9, 0.95]"]).train.betas, Some((0.9, 0.95)));
     assert_eq!(ok(&["labels.'a.b'=x"]).labels["a.b"], "x");
-    let recipe = ok(&["data.source.code.weight=0.3", "data.source.1.weight=0.7", "data.source.0.read.path=lib"]);
+    let recipe =
+        ok(&["data.source.code.weight=0.3", "data.source.1.weight=0.7", "data.source.0.read.path=lib"]);
     assert_eq!((recipe.data.source[0].weight, recipe.data.source[1].weight), (0.3, 0.7));
     assert_eq!(recipe.data.source[0].read, Some(Reader::Text { path: "lib".to_owned() }));
     assert_eq!(ok(&["data.source=[]"]).data.source, []);
@@ -260,7 +263,10 @@ fn extends() {
     };
     write("base/good.toml", GOOD);
     let child = write("child.toml", "extends = \"base/middle.toml\"\n[train]\nsteps = 5\n");
-    write("base/middle.toml", "extends = \"good.toml\"\nseed = 9\ndata = {source = []}\n[train]\nsteps = 4\n");
+    write(
+        "base/middle.toml",
+        "extends = \"good.toml\"\nseed = 9\ndata = {source = []}\n[train]\nsteps = 4\n",
+    );
     let (recipe, resolved) = read(&child, &["train.control=added"]).unwrap();
     assert_eq!((recipe.seed, recipe.train.steps, recipe.train.learning_rate), (9, 5, 2e-4));
     assert_eq!((recipe.train.control, recipe.data.source.len()), (Some(Control::Added), 0));
@@ -281,10 +287,18 @@ fn extends() {
     assert!(message.contains("good.toml:1:11: `extends` goes round in a circle: "), "{message}");
     let child = write("child.toml", "extends = 3\n");
     let message = read(&child, &[]).unwrap_err().to_string();
-    assert!(message.ends_with("child.toml:1:11: `extends`: expected the path of a recipe, found a value of type integer"), "{message}");
+    assert!(
+        message.ends_with(
+            "child.toml:1:11: `extends`: expected the path of a recipe, found a value of type integer"
+        ),
+        "{message}"
+    );
     let child = write("child.toml", "extends = \"no.toml\"\n");
     let message = read(&child, &[]).unwrap_err().to_string();
-    assert!(message.contains("child.toml:1:11: `extends`: cannot read ") && message.contains("no.toml"), "{message}");
+    assert!(
+        message.contains("child.toml:1:11: `extends`: cannot read ") && message.contains("no.toml"),
+        "{message}"
+    );
 }
 
 /// Any text and any override give a recipe or one line, never a panic.

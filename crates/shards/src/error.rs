@@ -73,7 +73,7 @@ pub enum Error {
     },
     /// A source so light that it would never be drawn.
     #[error(
-        "weight of {source_name}: {weight} is {share:e} of all weights, less than one sample in a period of {period}"
+        "weight of {source_name}: {weight} is {share:.2e} of all weights, less than one sample in a period of {period}"
     )]
     WeightTooSmall {
         /// The source.

@@ -36,7 +36,7 @@ fn brute_force(documents: &[Vec<u32>], length: usize, mask: bool) -> Vec<Row> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
     #[test]
     fn rows_equal_the_definition(
         lengths in prop::collection::vec(0usize..9, 0..30),

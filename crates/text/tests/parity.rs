@@ -2,6 +2,11 @@
 //!
 //! The expected ids are in fixtures/parity.json; the tokenizers and longer texts are optional data beside the
 //! repository.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests stop at the first surprise, and say what they skip"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

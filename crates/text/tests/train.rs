@@ -1,4 +1,5 @@
 //! The byte-level tokenizers made here: reproducible, lossless, digits apart, in the files other programs read.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -26,7 +26,10 @@ pub(super) fn crates(names: &[String], environment: &Environment) -> Result<Vec<
     let packages = read_lock(lockfile)?;
     let pinned: BTreeSet<(String, String)> = names
         .iter()
-        .map(|name| pin(name, &packages).ok_or_else(|| Error::NotLocked { path: lockfile.clone(), name: name.clone() }))
+        .map(|name| {
+            pin(name, &packages)
+                .ok_or_else(|| Error::NotLocked { path: lockfile.clone(), name: name.clone() })
+        })
         .collect::<Result<_>>()?;
     pinned.into_iter().map(|(name, version)| find(name, version, environment)).collect()
 }
@@ -45,10 +48,8 @@ struct Package {
 
 fn read_lock(path: &Path) -> Result<Vec<Package>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let lock: Lock = toml::from_str(&text).map_err(|error| Error::Lockfile {
-        path: path.to_owned(),
-        message: error.message().to_owned(),
-    })?;
+    let lock: Lock = toml::from_str(&text)
+        .map_err(|error| Error::Lockfile { path: path.to_owned(), message: error.message().to_owned() })?;
     Ok(lock.package)
 }
 
@@ -59,9 +60,16 @@ fn pin(wanted: &str, packages: &[Package]) -> Option<(String, String)> {
     };
     packages
         .iter()
-        .filter(|package| package.name == name && version.is_none_or(|version| package.version == version))
+        .filter(|package| {
+            package.name == name && version.is_none_or(|version| fits(&package.version, version))
+        })
         .max_by_key(|package| version_order(&package.version))
         .map(|package| (package.name.clone(), package.version.clone()))
+}
+
+/// `0.9` means any 0.9.x, as in cargo's package ids.
+fn fits(pinned: &str, wanted: &str) -> bool {
+    pinned.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Numbers compare as numbers, and a pre-release comes before its release.
@@ -96,7 +104,8 @@ fn find(name: String, version: String, environment: &Environment) -> Result<Loca
             return Ok(Located { label, folder });
         }
     }
-    let looked_in = if looked_in.is_empty() { "(no cargo home was given)".to_owned() } else { looked_in.join(", ") };
+    let looked_in =
+        if looked_in.is_empty() { "(no cargo home was given)".to_owned() } else { looked_in.join(", ") };
     Err(Error::MissingCrate { name, version, looked_in })
 }
 
@@ -104,7 +113,8 @@ fn find(name: String, version: String, environment: &Environment) -> Result<Loca
 fn has_version(folder: &Path, version: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(folder.join("Cargo.toml")) else { return false };
     let Ok(manifest) = toml::from_str::<toml::Table>(&text) else { return false };
-    manifest.get("package").and_then(|package| package.get("version")).and_then(toml::Value::as_str) == Some(version)
+    manifest.get("package").and_then(|package| package.get("version")).and_then(toml::Value::as_str)
+        == Some(version)
 }
 
 #[cfg(test)]
@@ -119,6 +129,8 @@ mod tests {
             .collect();
         assert_eq!(pin("a", &packages).unwrap().1, "1.10.0");
         assert_eq!(pin("a@1.9.0", &packages).unwrap().1, "1.9.0");
+        assert_eq!(pin("a@1", &packages).unwrap().1, "1.10.0");
+        assert_eq!(pin("a@1.1", &packages), None);
         assert_eq!(pin("a@2.0.0", &packages), None);
         assert_eq!(pin("b", &packages), None);
     }

@@ -263,7 +263,10 @@ mod tests {
     #[test]
     fn inline_markup_becomes_plain() {
         for (markdown, plain) in [
-            ("see [the `Foo` type](https://x.y/(z)) and [`Bar`][b] or [Baz].", "see the `Foo` type and `Bar` or Baz."),
+            (
+                "see [the `Foo` type](https://x.y/(z)) and [`Bar`][b] or [Baz].",
+                "see the `Foo` type and `Bar` or Baz.",
+            ),
             ("[![Build](https://a/b.svg)](https://a) ok", "ok"),
             ("a <b>bold</b> **word**, <https://x.y>", "a bold word, https://x.y"),
             ("`Vec<T>` and `[u8]` stay", "`Vec<T>` and `[u8]` stay"),

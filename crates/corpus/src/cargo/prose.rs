@@ -19,11 +19,13 @@ const MIN_BLOCK_WORDS: usize = 6;
 pub(super) fn is_prose_file(id: &str) -> bool {
     let name = id.rsplit('/').next().unwrap_or(id).to_ascii_lowercase();
     let stem = name.split('.').next().unwrap_or(&name);
-    let unwanted = ["licen", "copying", "code_of_conduct", "code-of-conduct", "copyright", "unlicense", "patents"];
+    let unwanted =
+        ["licen", "copying", "code_of_conduct", "code-of-conduct", "copyright", "unlicense", "patents"];
     if unwanted.iter().any(|prefix| stem.starts_with(prefix)) {
         return false;
     }
-    let text = name.ends_with(".md") || name.ends_with(".txt") || name.ends_with(".rst") || !name.contains('.');
+    let text =
+        name.ends_with(".md") || name.ends_with(".txt") || name.ends_with(".rst") || !name.contains('.');
     name.ends_with(".md") || text && (stem.starts_with("readme") || stem.starts_with("changelog"))
 }
 
@@ -108,8 +110,12 @@ impl Assembly {
     }
 }
 
-/// Long enough, of words, and mostly letters: no tables, signatures, lists of numbers or bare links.
+/// Long enough, of words, and mostly letters: no tables, signatures, lists of numbers or bare links. Licence
+/// notes stand in nearly every README, each a little different.
 fn reads_as_prose(text: &str) -> bool {
+    if text.to_ascii_lowercase().contains("licens") {
+        return false;
+    }
     let wordy = text.chars().filter(|c| c.is_alphabetic() || *c == ' ').count();
     let words = text.split(' ').filter(|word| word.chars().any(char::is_alphabetic)).count();
     text.len() >= MIN_BLOCK_BYTES
@@ -142,7 +148,10 @@ mod tests {
              /// {sentence}\nfn sub() {{}}\n/// {third}\nfn mul() {{}}\n"
         );
         let mut cleaner = Cleaner::default();
-        assert_eq!(cleaner.document("a/src/lib.rs", &source).unwrap(), format!("{sentence}\n\n{other}\n\n{third}\n"));
+        assert_eq!(
+            cleaner.document("a/src/lib.rs", &source).unwrap(),
+            format!("{sentence}\n\n{other}\n\n{third}\n")
+        );
         assert_eq!(cleaner.document("b/src/lib.rs", &source), Err(Loss::NoProse));
     }
 }

@@ -129,10 +129,7 @@ mod tests {
             halves.code,
             "use a::b; // kept\n#[inline]\npub fn f() {} //// not doc\n//// rule\nstruct S;\n/***/\n/* plain */\n"
         );
-        assert_eq!(
-            halves.docs,
-            ["Head.\n\nMore.\n", "Doc of `f`.\n\tTab.\n", "Block\ndoc\n\nOne. \n"]
-        );
+        assert_eq!(halves.docs, ["Head.\n\nMore.\n", "Doc of `f`.\n\tTab.\n", "Block\ndoc\n\nOne. \n"]);
     }
 
     #[test]

@@ -118,33 +118,32 @@ fn factor(root: i64) -> String {
 }
 
 pub(super) fn quadratic(draw: &mut Draw) -> Worked {
-    let (r, s) = (draw.nonzero(-14..=14), draw.nonzero(-14..=14));
+    let (r, s) = (draw.nonzero(-25..=25), draw.nonzero(-25..=25));
     let (low, high) = (r.min(s), r.max(s));
-    let polynomial = Polynomial(vec![low * high, -(low + high), 1]);
+    let scale = draw.int(1..=9);
+    let (sum, product) = (-(low + high), low * high);
+    let plain = Polynomial(vec![product, sum, 1]);
+    let asked = Polynomial(vec![scale * product, scale * sum, scale]);
     let question = draw.pick(&[
         "Solve {} = 0 by factoring.",
         "Find all x with {} = 0.",
         "What are the solutions of {} = 0?",
         "Find the roots of {} = 0.",
     ]);
-    let steps = vec![
-        format!("Look for two numbers with product {} and sum {}.", low * high, -(low + high)),
-        format!(
-            "They are {} and {}: {} * {} = {} and {} + {} = {}.",
-            -low,
-            -high,
-            operand(-low),
-            operand(-high),
-            low * high,
-            operand(-low),
-            operand(-high),
-            -(low + high)
-        ),
-        format!("So {polynomial} = {}{}.", factor(low), factor(high)),
-        "A product is 0 when one of its factors is 0.".to_owned(),
-    ];
+    let mut steps = Vec::new();
+    if scale > 1 {
+        steps.push(format!("Divide by {scale}: {plain} = 0."));
+    }
+    let (first, second) = (operand(-low), operand(-high));
+    steps.push(format!("Look for two numbers with product {product} and sum {sum}."));
+    steps.push(format!(
+        "They are {} and {}: {first} * {second} = {product} and {first} + {second} = {sum}.",
+        -low, -high
+    ));
+    steps.push(format!("So {plain} = {}{}.", factor(low), factor(high)));
+    steps.push("A product is 0 when one of its factors is 0.".to_owned());
     let answer = if low == high { format!("x = {low}") } else { format!("x = {low} or x = {high}") };
-    Worked::new(question.replace("{}", &polynomial.to_string()), steps, answer)
+    Worked::new(question.replace("{}", &asked.to_string()), steps, answer)
 }
 
 pub(super) fn expansion(draw: &mut Draw) -> Worked {
@@ -167,8 +166,12 @@ pub(super) fn expansion(draw: &mut Draw) -> Worked {
 }
 
 pub(super) fn evaluation(draw: &mut Draw) -> Worked {
-    let polynomial =
-        Polynomial(vec![draw.nonzero(-20..=20), draw.nonzero(-12..=12), draw.nonzero(-6..=6), draw.int(0..=3)]);
+    let polynomial = Polynomial(vec![
+        draw.nonzero(-20..=20),
+        draw.nonzero(-12..=12),
+        draw.nonzero(-6..=6),
+        draw.int(0..=3),
+    ]);
     let x = draw.nonzero(-6..=9);
     let question = draw.pick(&[
         "Let f(x) = {f}. Find f({x}).",

@@ -18,17 +18,18 @@ fn digits(mut n: i64) -> Vec<i64> {
 
 pub(super) fn addition(draw: &mut Draw) -> Worked {
     let (a, b) = (draw.digits(2..=5), draw.digits(2..=5));
-    let question = draw.pick(&["Compute {}.", "What is {}?", "Work out {} column by column.", "Find the sum {}."]);
+    let question =
+        draw.pick(&["Compute {}.", "What is {}?", "Work out {} column by column.", "Find the sum {}."]);
     let mut steps = Vec::new();
     let (left, right) = (digits(a), digits(b));
     let mut carry = 0;
-    for place in 0..left.len().max(right.len()) {
+    for (place, name) in PLACES.iter().enumerate().take(left.len().max(right.len())) {
         let (x, y) = (left.get(place).copied().unwrap_or(0), right.get(place).copied().unwrap_or(0));
         let sum = x + y + carry;
         let carried = if carry > 0 { " + 1" } else { "" };
         carry = sum / 10;
         let rest = if carry > 0 { format!(", write {} and carry 1", sum % 10) } else { String::new() };
-        steps.push(format!("Add the {}: {x} + {y}{carried} = {sum}{rest}.", PLACES[place]));
+        steps.push(format!("Add the {name}: {x} + {y}{carried} = {sum}{rest}."));
     }
     steps.push(format!("So {a} + {b} = {}.", a + b));
     Worked::new(question.replace("{}", &format!("{a} + {b}")), steps, a + b)
@@ -181,8 +182,7 @@ pub(super) fn fraction_sum(draw: &mut Draw) -> Worked {
 pub(super) fn fraction_product(draw: &mut Draw) -> Worked {
     let (a, b, c, d) = (draw.int(1..=15), draw.int(2..=15), draw.int(1..=15), draw.int(2..=15));
     let multiply = draw.int(0..=1) == 0;
-    let question =
-        draw.pick(&["Compute {} and simplify.", "What is {} in lowest terms?", "Simplify {}."]);
+    let question = draw.pick(&["Compute {} and simplify.", "What is {} in lowest terms?", "Simplify {}."]);
     let (p, q) = if multiply { (c, d) } else { (d, c) };
     let mut steps = Vec::new();
     let expression = if multiply {

@@ -170,7 +170,7 @@ pub(super) fn extremum(draw: &mut Draw) -> Worked {
 }
 
 pub(super) fn limit(draw: &mut Draw) -> Worked {
-    let (a, b) = (draw.nonzero(-12..=12), draw.nonzero(-12..=12));
+    let (a, b) = (draw.nonzero(-40..=40), draw.nonzero(-40..=40));
     let numerator = Polynomial(vec![a * b, -(a + b), 1]);
     let denominator = Polynomial(vec![-a, 1]);
     let question = draw.pick(&[

@@ -56,11 +56,27 @@ fn fill(question: &str, a: i64, b: i64) -> String {
     question.replace("{a}", &a.to_string()).replace("{b}", &b.to_string())
 }
 
+/// The primes of a number in rising order, each as often as it divides.
+fn factorise(mut n: i64) -> Vec<i64> {
+    let mut primes = Vec::new();
+    let mut prime = 2;
+    while n > 1 {
+        if n % prime == 0 {
+            primes.push(prime);
+            n /= prime;
+        } else {
+            prime += 1;
+        }
+    }
+    primes
+}
+
 pub(super) fn prime_factors(draw: &mut Draw) -> Worked {
-    let n: i64 = loop {
-        let count = draw.int(3..=6);
-        let n = (0..count).map(|_| draw.pick(&[2, 2, 2, 3, 3, 5, 5, 7, 11, 13])).product();
-        if n < 20_000 {
+    // Three factors or more, and none so large that nobody would find it.
+    let n = loop {
+        let n = draw.int(24..=9999);
+        let factors = factorise(n);
+        if factors.len() >= 3 && factors.iter().all(|prime| *prime < 50) {
             break n;
         }
     };
@@ -71,12 +87,8 @@ pub(super) fn prime_factors(draw: &mut Draw) -> Worked {
     ]);
     let mut steps = vec!["Divide by the smallest prime that fits, again and again.".to_owned()];
     let mut powers: Vec<(i64, u32)> = Vec::new();
-    let (mut left, mut prime) = (n, 2);
-    while left > 1 {
-        if left % prime != 0 {
-            prime += 1;
-            continue;
-        }
+    let mut left = n;
+    for prime in factorise(n) {
         steps.push(format!("{left} / {prime} = {}.", left / prime));
         left /= prime;
         match powers.last_mut() {
@@ -94,7 +106,7 @@ pub(super) fn prime_factors(draw: &mut Draw) -> Worked {
 }
 
 pub(super) fn power_remainder(draw: &mut Draw) -> Worked {
-    let (base, power, modulus) = (draw.int(2..=19), draw.int(3..=7), draw.int(5..=40));
+    let (base, power, modulus) = (draw.int(2..=29), draw.int(3..=7), draw.int(5..=60));
     let question = draw.pick(&[
         "What is the remainder when {a}^{n} is divided by {m}?",
         "Find the remainder of {a}^{n} after division by {m}.",
@@ -141,7 +153,7 @@ pub(super) fn arithmetic_series(draw: &mut Draw) -> Worked {
 }
 
 pub(super) fn geometric_term(draw: &mut Draw) -> Worked {
-    let (first, ratio, n) = (draw.int(1..=12), draw.int(2..=5), draw.int(4..=7));
+    let (first, ratio, n) = (draw.int(2..=150), draw.int(2..=9), draw.int(4..=6));
     let question = draw.pick(&[
         "What is term number {n} of the geometric sequence {s}?",
         "The sequence {s} is geometric. Find term number {n}.",

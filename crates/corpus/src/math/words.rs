@@ -5,8 +5,8 @@ use super::draw::Draw;
 use super::notation::Fraction;
 
 const NAMES: [&str; 16] = [
-    "Anna", "Ben", "Carla", "David", "Ella", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kofi", "Lena", "Mei",
-    "Noor", "Olga", "Pavel",
+    "Anna", "Ben", "Carla", "David", "Ella", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kofi", "Lena",
+    "Mei", "Noor", "Olga", "Pavel",
 ];
 
 pub(super) fn shopping(draw: &mut Draw) -> Worked {
@@ -38,7 +38,8 @@ pub(super) fn shopping(draw: &mut Draw) -> Worked {
 
 pub(super) fn journey(draw: &mut Draw) -> Worked {
     let who = draw.pick(&["A train", "A bus", "A car", "A cyclist", "A ship", "A truck"]);
-    let (speed, hours, faster, more) = (draw.int(3..=24) * 5, draw.int(2..=9), draw.int(1..=6) * 5, draw.int(2..=6));
+    let (speed, hours, faster, more) =
+        (draw.int(3..=24) * 5, draw.int(2..=9), draw.int(1..=6) * 5, draw.int(2..=6));
     let (first, second) = (speed * hours, (speed + faster) * more);
     let question = format!(
         "{who} travels for {hours} hours at {speed} km per hour and then for {more} hours at a speed that is \
@@ -92,7 +93,11 @@ pub(super) fn rectangle(draw: &mut Draw) -> Worked {
         format!("{} square meters", length * width)
     } else {
         steps.push(format!("Length and width together are {length} + {width} = {} m.", length + width));
-        steps.push(format!("The perimeter is twice that: 2 * {} = {}.", length + width, 2 * (length + width)));
+        steps.push(format!(
+            "The perimeter is twice that: 2 * {} = {}.",
+            length + width,
+            2 * (length + width)
+        ));
         format!("{} m", 2 * (length + width))
     };
     Worked::new(question, steps, answer)
@@ -125,7 +130,9 @@ pub(super) fn discount(draw: &mut Draw) -> Worked {
     let change = price * percent / 100;
     let after = if up { price + change } else { price - change };
     let (verb, sign) = if up { ("raised", "+") } else { ("reduced", "-") };
-    let question = format!("The price of a {item} is {price} dollars. It is {verb} by {percent}%. What is the new price?");
+    let question = format!(
+        "The price of a {item} is {price} dollars. It is {verb} by {percent}%. What is the new price?"
+    );
     let steps = vec![
         format!("{percent}% of the price is {price} * {percent} / 100 = {change} dollars."),
         format!("The new price is {price} {sign} {change} = {after} dollars."),
@@ -142,9 +149,11 @@ pub(super) fn marbles(draw: &mut Draw) -> Worked {
         "A bag holds {red} red, {blue} blue and {green} green marbles. One is drawn at random. What is the \
          probability that it is {color}?"
     );
+    let plain = format!("{count}/{total}");
+    let lowest = if plain == value.to_string() { String::new() } else { format!(" = {value}") };
     let steps = vec![
         format!("There are {red} + {blue} + {green} = {total} marbles, each equally likely."),
-        format!("{count} of them are {color}, so the probability is {count}/{total} = {value}."),
+        format!("{count} of them are {color}, so the probability is {plain}{lowest}."),
     ];
     Worked::new(question, steps, value)
 }

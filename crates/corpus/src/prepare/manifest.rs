@@ -96,7 +96,8 @@ impl Manifest {
         text.push('\n');
         let folder = path.parent().unwrap_or(Path::new("."));
         let io = || Error::io("write", path);
-        let mut file = tempfile::Builder::new().prefix(".").suffix(".partial").tempfile_in(folder).map_err(io())?;
+        let mut file =
+            tempfile::Builder::new().prefix(".").suffix(".partial").tempfile_in(folder).map_err(io())?;
         file.write_all(text.as_bytes()).map_err(io())?;
         file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(io())?;
         file.as_file().sync_all().map_err(io())?;
@@ -105,7 +106,10 @@ impl Manifest {
     }
 
     fn files(&self) -> impl Iterator<Item = &OutputFile> {
-        [Some(&self.train), self.validation.as_ref()].into_iter().flatten().flat_map(|side| [&side.bin, &side.idx])
+        [Some(&self.train), self.validation.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|side| [&side.bin, &side.idx])
     }
 }
 
@@ -136,6 +140,7 @@ pub(super) fn reusable(path: &Path, fingerprint: &str) -> Option<Manifest> {
 fn is_intact(path: &Path, file: &OutputFile) -> bool {
     let right_size = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == file.bytes);
     right_size
-        && fingerprint::file_digest(path)
-            .is_ok_and(|digest| format!("blake3:{}", blake3::Hash::from_bytes(digest).to_hex()) == file.digest)
+        && fingerprint::file_digest(path).is_ok_and(|digest| {
+            format!("blake3:{}", blake3::Hash::from_bytes(digest).to_hex()) == file.digest
+        })
 }

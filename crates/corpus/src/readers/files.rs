@@ -94,12 +94,8 @@ where
     F: FnMut(&str, &str) -> Result<String, Loss> + Send + 'static,
 {
     let intake = Intake::default();
-    let items = FileItems {
-        files: listing.files.clone().into(),
-        max_file_bytes,
-        convert,
-        intake: intake.clone(),
-    };
+    let items =
+        FileItems { files: listing.files.clone().into(), max_file_bytes, convert, intake: intake.clone() };
     Documents::new(Box::new(items), intake, listing.place.clone())
 }
 

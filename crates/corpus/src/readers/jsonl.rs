@@ -100,7 +100,11 @@ pub(crate) fn read(listing: &Listing, source: &JsonlSource) -> Result<Documents>
     let items = JsonItems {
         files: listing.files.clone().into(),
         template: source.parsed_template()?,
-        limits: Limits { max_line_bytes: source.max_line_bytes, key: "max-line-bytes", max_ratio: source.max_ratio },
+        limits: Limits {
+            max_line_bytes: source.max_line_bytes,
+            key: "max-line-bytes",
+            max_ratio: source.max_ratio,
+        },
         current: None,
         buffer: Vec::new(),
         intake: intake.clone(),

@@ -101,7 +101,8 @@ pub(crate) fn single(path: &Path) -> Result<InputFile> {
     if !metadata.is_file() {
         return Err(Error::WrongKind { path: path.to_owned(), expected: "a file or a folder" });
     }
-    let id = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
+    let id =
+        path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
     Ok(InputFile { id, path: path.to_owned(), len: metadata.len(), loss: None })
 }
 

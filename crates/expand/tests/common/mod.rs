@@ -1,5 +1,6 @@
 //! Small checkpoints, made and read back without this project's reader, so that tests compare with something else.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,26 +12,26 @@ use llama_pro_expand::{ExpandOptions, Placement, Report, expand};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 
-pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub(crate) type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
-pub fn blocks(blocks: usize, per_group: usize) -> Placement {
+pub(crate) fn blocks(blocks: usize, per_group: usize) -> Placement {
     Placement::Blocks { blocks, per_group }
 }
 
-pub fn grow(base: &Path, out: &Path, placement: &Placement) -> Report {
+pub(crate) fn grow(base: &Path, out: &Path, placement: &Placement) -> Report {
     expand(base, out, placement, &ExpandOptions::default()).unwrap()
 }
 
-pub fn json_file(path: &Path) -> Value {
+pub(crate) fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Every tensor of every weight file of a folder.
-pub fn tensors(dir: &Path) -> Tensors {
+pub(crate) fn tensors(dir: &Path) -> Tensors {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -48,14 +49,14 @@ pub fn tensors(dir: &Path) -> Tensors {
 }
 
 /// Every file of a folder with its bytes.
-pub fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let file =
         |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
     fs::read_dir(dir).unwrap().map(|entry| file(entry.unwrap())).collect()
 }
 
 /// A llama-like folder of `layers` tiny blocks whose tensors are of the given names; bytes differ everywhere.
-pub fn make(dir: &Path, config: &Value, layers: usize, within: &[&str]) {
+pub(crate) fn make(dir: &Path, config: &Value, layers: usize, within: &[&str]) {
     let mut names: Vec<String> =
         ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"].map(str::to_owned).to_vec();
     for layer in 0..layers {
@@ -64,7 +65,7 @@ pub fn make(dir: &Path, config: &Value, layers: usize, within: &[&str]) {
     make_named(dir, config, &names);
 }
 
-pub fn make_named(dir: &Path, config: &Value, names: &[String]) {
+pub(crate) fn make_named(dir: &Path, config: &Value, names: &[String]) {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("config.json"), serde_json::to_string_pretty(config).unwrap()).unwrap();
     let mut state = 1u64;
@@ -85,7 +86,7 @@ pub fn make_named(dir: &Path, config: &Value, names: &[String]) {
     safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
 }
 
-pub const LLAMA: [&str; 9] = [
+pub(crate) const LLAMA: [&str; 9] = [
     "input_layernorm.weight",
     "self_attn.q_proj.weight",
     "self_attn.k_proj.weight",
@@ -97,12 +98,12 @@ pub const LLAMA: [&str; 9] = [
     "mlp.down_proj.weight",
 ];
 
-pub fn llama_config(layers: usize) -> Value {
+pub(crate) fn llama_config(layers: usize) -> Value {
     json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": layers, "eos_token_id": 2})
 }
 
 /// Changes one byte of a tensor where it lies.
-pub fn poke(dir: &Path, tensor: &str, at: u64, change: impl Fn(u8) -> u8) {
+pub(crate) fn poke(dir: &Path, tensor: &str, at: u64, change: impl Fn(u8) -> u8) {
     let (path, offset) = {
         let checkpoint = Checkpoint::open(dir).unwrap();
         let info = checkpoint.info(tensor).unwrap();
@@ -116,7 +117,7 @@ pub fn poke(dir: &Path, tensor: &str, at: u64, change: impl Fn(u8) -> u8) {
 }
 
 /// What an expanded folder must hold, from the base's tensors and a list of (source block, is new).
-pub fn expected(base: &Tensors, layers: &[(usize, bool)]) -> Tensors {
+pub(crate) fn expected(base: &Tensors, layers: &[(usize, bool)]) -> Tensors {
     let mut all = Tensors::new();
     for (name, tensor) in base {
         match name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {

@@ -84,7 +84,10 @@ fn base_of(file: &Source) -> Result<Option<Base>> {
         Some(name) => Ok(Some(Base { path: crate::atomic::folder_of(&file.path).join(name), said_at })),
         None => Err(Error::Recipe {
             place: said_at,
-            message: format!("`{EXTENDS}`: expected the path of a recipe, found a value of type {}", value.get_ref().type_str()),
+            message: format!(
+                "`{EXTENDS}`: expected the path of a recipe, found a value of type {}",
+                value.get_ref().type_str()
+            ),
         }),
     }
 }

@@ -22,7 +22,9 @@ pub(super) fn explain(
     // The deepest match: a table that is only implied by `[a.b]` shares its position with what is in it.
     let keys = keys_of(error);
     let at = error.span().and_then(|span| {
-        nodes.iter().rposition(|n| n.span == span && n.error_keys() == keys)
+        nodes
+            .iter()
+            .rposition(|n| n.span == span && n.error_keys() == keys)
             .or_else(|| nodes.iter().rposition(|n| n.span == span))
     });
     let Some(at) = at else {
@@ -43,7 +45,10 @@ pub(super) fn explain(
         let is_it = |n: &Node<'_, '_>| n.value.and_then(DeValue::as_str) == Some(name.as_str());
         let node = &nodes[find_below(&nodes, at, is_it).unwrap_or(at)];
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        return (Some(node.span.clone()), format!("{}unknown value `{name}`{}", node.label(), hint(&name, &known)));
+        return (
+            Some(node.span.clone()),
+            format!("{}unknown value `{name}`{}", node.label(), hint(&name, &known)),
+        );
     }
     if let Some((name, _)) = named(&message, "missing field ") {
         return (Some(node.span.clone()), format!("missing key `{name}` {}", within(&node.path)));
@@ -56,7 +61,8 @@ pub(super) fn explain(
             (Some(only), None) => &nodes[only],
             _ => node,
         };
-        let text = format!("{}expected {}, found {}", node.label(), expected_words(expected), found_words(found));
+        let text =
+            format!("{}expected {}, found {}", node.label(), expected_words(expected), found_words(found));
         return (Some(node.span.clone()), text);
     }
     (Some(node.span.clone()), node.label() + &message)
@@ -164,7 +170,9 @@ fn below(path: &[Step], text: &str, is_element: bool) -> Vec<Step> {
 /// The shallowest node at or below `at` that satisfies `test`.
 fn find_below(nodes: &[Node<'_, '_>], at: usize, test: impl Fn(&Node<'_, '_>) -> bool) -> Option<usize> {
     let top = &nodes[at];
-    (at..nodes.len()).filter(|i| nodes[*i].is_below(top) && test(&nodes[*i])).min_by_key(|i| nodes[*i].path.len())
+    (at..nodes.len())
+        .filter(|i| nodes[*i].is_below(top) && test(&nodes[*i]))
+        .min_by_key(|i| nodes[*i].path.len())
 }
 
 /// The keys above an error, as the parser puts them on the last line of its text.
@@ -177,7 +185,8 @@ fn keys_of(error: &toml::de::Error) -> String {
 /// Takes apart `PREFIX`NAME`, expected one of `A`, `B``: the name and what was expected.
 fn named(message: &str, prefix: &str) -> Option<(String, Vec<String>)> {
     let rest = message.strip_prefix(prefix)?.strip_prefix('`')?;
-    let (name, rest) = match rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no ")) {
+    let (name, rest) = match rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no "))
+    {
         Some((name, rest)) => (name, rest),
         None => (rest.strip_suffix('`')?, ""),
     };

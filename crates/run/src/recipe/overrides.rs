@@ -17,9 +17,8 @@ pub(super) fn apply<'i>(
 ) -> Result<()> {
     let start = sources.assignment(assignment);
     let fail = |message: String| Error::Recipe { place: format!("--set {assignment}"), message };
-    let (left, right) = assignment
-        .split_once('=')
-        .ok_or_else(|| fail("expected KEY=VALUE, found no `=`".to_owned()))?;
+    let (left, right) =
+        assignment.split_once('=').ok_or_else(|| fail("expected KEY=VALUE, found no `=`".to_owned()))?;
     let keys = split(left).map_err(&fail)?;
     let value = value(right).map_err(&fail)?;
     let value = shift(value, start + left.len() + 1);

@@ -14,7 +14,7 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 
-/// Lines with more points than this are drawn with a smoothed line over them.
+/// Lines with more points than this are drawn faint, with their running mean over them.
 const SMOOTH_FROM: usize = 60;
 /// Lines with more points than this are thinned: a chart is a few hundred pixels wide.
 const THIN_FROM: usize = 1_000;
@@ -23,6 +23,8 @@ const THIN_FROM: usize = 1_000;
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) unit: String,
+    /// Whether long lines get a running mean. A schedule must not: its corners are the point.
+    pub(super) smooth: bool,
     pub(super) series: Vec<Series>,
 }
 
@@ -41,8 +43,8 @@ pub(super) fn figure(chart: &Chart, id: &str) -> String {
         return format!("<figure><figcaption>{title}</figcaption><p>no finite values</p></figure>\n");
     }
     let x = Axis::over(finite().map(|p| p.0), LEFT, WIDTH - RIGHT, 0.0, 6);
-    let y = Axis::over(finite().map(|p| p.1), HEIGHT - BOTTOM, TOP, 0.04, 5);
-    let smoothed = chart.series.iter().any(|s| s.points.len() > SMOOTH_FROM);
+    let y = Axis::over(finite().map(|p| p.1), HEIGHT - BOTTOM, TOP, 0.04, 7);
+    let smoothed = chart.smooth && chart.series.iter().any(|s| s.points.len() > SMOOTH_FROM);
 
     let note = if smoothed { ", running mean over the raw values" } else { "" };
     let unit = if chart.unit.is_empty() { String::new() } else { format!(" ({})", escape(&chart.unit)) };
@@ -53,7 +55,7 @@ pub(super) fn figure(chart: &Chart, id: &str) -> String {
     ));
     grid(&mut out, &x, &y);
     for series in &chart.series {
-        lines(&mut out, series, &x, &y);
+        lines(&mut out, series, chart.smooth, &x, &y);
     }
     out.push_str("</svg>\n<ul class=\"legend\">");
     for series in &chart.series {
@@ -74,7 +76,14 @@ fn describe(chart: &Chart) -> String {
         let first = finite.next()?;
         let last = finite.next_back().unwrap_or(first);
         let short = super::number::short;
-        Some(format!("{} from {} at step {} to {} at step {}", s.label, short(first.1), first.0, short(last.1), last.0))
+        Some(format!(
+            "{} from {} at step {} to {} at step {}",
+            s.label,
+            short(first.1),
+            first.0,
+            short(last.1),
+            last.0
+        ))
     };
     chart.series.iter().filter_map(one).collect::<Vec<_>>().join("; ")
 }
@@ -109,7 +118,9 @@ impl Axis {
 
     fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
         let first = (self.low / self.distance - 1e-9).ceil();
-        (0..20).map(move |i| (first + f64::from(i)) * self.distance).take_while(|t| *t <= self.high * (1.0 + 1e-12))
+        (0..20)
+            .map(move |i| (first + f64::from(i)) * self.distance)
+            .take_while(|t| *t <= self.high * (1.0 + 1e-12))
     }
 }
 
@@ -148,9 +159,13 @@ fn grid(out: &mut String, x: &Axis, y: &Axis) {
     ));
 }
 
-fn lines(out: &mut String, series: &Series, x: &Axis, y: &Axis) {
+fn lines(out: &mut String, series: &Series, smooth: bool, x: &Axis, y: &Axis) {
     let class = series.colour % COLOURS;
     let points = &series.points;
+    if points.len() > SMOOTH_FROM && !smooth {
+        out.push_str(&path(&thinned(points), &format!("s{class}"), x, y));
+        return;
+    }
     if points.len() > SMOOTH_FROM {
         out.push_str(&path(&thinned(points), &format!("s{class} raw"), x, y));
         out.push_str(&path(&thinned(&running_mean(points, points.len() / 30)), &format!("s{class}"), x, y));
@@ -218,7 +233,9 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        for (low, high) in [(0.0, 1.0), (1.9, 5.7), (-3.0, 4.0), (0.0, 2e-4), (1e6, 9e6), (2.0, 2.0), (0.0, 0.0)] {
+        for (low, high) in
+            [(0.0, 1.0), (1.9, 5.7), (-3.0, 4.0), (0.0, 2e-4), (1e6, 9e6), (2.0, 2.0), (0.0, 0.0)]
+        {
             let axis = Axis::over([low, high].into_iter(), 0.0, 100.0, 0.0, 5);
             let ticks: Vec<_> = axis.ticks().collect();
             assert!((2..=7).contains(&ticks.len()), "{low}..{high}: {ticks:?}");

@@ -63,7 +63,13 @@ fn chart(runs: &[RunData], group: Option<&str>, key: &str) -> Chart {
         (Some("validation"), set) => (format!("Validation: {set}"), "nats per token"),
         (Some(group), key) => (format!("{}: {key}", words(group)), ""),
     };
-    Chart { title, unit: unit.to_owned(), series: runs.iter().enumerate().filter_map(series).collect() }
+    let smooth = key != "learning_rate";
+    Chart {
+        title,
+        unit: unit.to_owned(),
+        smooth,
+        series: runs.iter().enumerate().filter_map(series).collect(),
+    }
 }
 
 /// `some_key` as `Some key`.

@@ -19,6 +19,11 @@ pub(super) fn short(x: f64) -> String {
     }
 }
 
+/// A perplexity with the same number of decimals down a column, unless it is out of all bounds.
+pub(super) fn perplexity(x: f64) -> String {
+    if (0.0..1e4).contains(&x) { format!("{x:.3}") } else { short(x) }
+}
+
 /// Whole numbers with thousands set apart.
 pub(super) fn whole(x: u64) -> String {
     grouped(&x.to_string())
@@ -94,14 +99,31 @@ mod tests {
                 .map(|x| short(*x))
                 .collect();
         let expected = [
-            "0", "1", "2.5", "0.001235", "1e-4", "2e-5", "123.5", "10\u{202f}000", "1\u{202f}234\u{202f}567",
-            "-0.5", "3e14", "NaN",
+            "0",
+            "1",
+            "2.5",
+            "0.001235",
+            "1e-4",
+            "2e-5",
+            "123.5",
+            "10\u{202f}000",
+            "1\u{202f}234\u{202f}567",
+            "-0.5",
+            "3e14",
+            "NaN",
         ];
         assert_eq!(shown, expected);
         assert_eq!(whole(1234), "1234");
-        assert_eq!((tick(0.15, 0.05), tick(2.0, 0.5), tick(-1e-17, 0.1)), ("0.15".into(), "2.0".into(), "0.0".into()));
+        assert_eq!((perplexity(30.0), perplexity(123_456.7)), ("30.000".into(), "123\u{202f}457".into()));
+        assert_eq!(
+            (tick(0.15, 0.05), tick(2.0, 0.5), tick(-1e-17, 0.1)),
+            ("0.15".into(), "2.0".into(), "0.0".into())
+        );
         assert_eq!((tick(2e-5, 1e-5), tick(1e4, 5e3)), ("2e-5".into(), "10\u{202f}000".into()));
-        assert_eq!((duration(5.55), duration(184.0), duration(3_725.0)), ("5.5 s".into(), "3 min 04 s".into(), "1 h 02 min".into()));
+        assert_eq!(
+            (duration(5.55), duration(184.0), duration(3_725.0)),
+            ("5.5 s".into(), "3 min 04 s".into(), "1 h 02 min".into())
+        );
         assert_eq!(json(&serde_json::json!([1, "a", true, null, 0.5])), "1, a, yes, -, 0.5");
     }
 }

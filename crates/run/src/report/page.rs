@@ -56,7 +56,8 @@ fn overview(runs: &[RunData]) -> String {
         .iter()
         .map(|run| {
             let last = |key: &str| run.metrics.iter().rev().find_map(|l| l.get(key)?.as_f64());
-            let show = |x: Option<f64>, f: fn(f64) -> String| Cell::number(x.map_or_else(|| "-".to_owned(), f));
+            let show =
+                |x: Option<f64>, f: fn(f64) -> String| Cell::number(x.map_or_else(|| "-".to_owned(), f));
             let whole: fn(f64) -> String = |x| number::whole(x as u64);
             let started = run.provenance.as_ref().map_or("-", |p| p.begun.started.as_str());
             let speed = last("tokens").zip(last("seconds")).filter(|(_, s)| *s > 0.0).map(|(t, s)| t / s);
@@ -72,7 +73,8 @@ fn overview(runs: &[RunData]) -> String {
             (run.name.clone(), cells)
         })
         .collect();
-    table("Runs", &[], &headings.map(str::to_owned), &rows)
+    let caption = "The last loss is a mean over the last steps: one in twenty of them, 20 at most.";
+    table(caption, &[], &headings.map(str::to_owned), &rows)
 }
 
 /// The mean loss of the last twentieth of the steps, 20 at most: one step alone says little.
@@ -119,8 +121,14 @@ fn summary(runs: &[RunData]) -> String {
     let rows: Vec<_> = keys
         .iter()
         .map(|key| {
-            let value = |pairs: &Vec<(String, String)>| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
-            (words(key), flat.iter().map(|pairs| Cell::number(value(pairs).unwrap_or_else(|| "-".to_owned()))).collect())
+            let value =
+                |pairs: &Vec<(String, String)>| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+            (
+                words(key),
+                flat.iter()
+                    .map(|pairs| Cell::number(value(pairs).unwrap_or_else(|| "-".to_owned())))
+                    .collect(),
+            )
         })
         .collect();
     table("Summary", &[], &headings, &rows)

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::RunData;
 use super::markup::{Cell, table};
-use super::number::short;
+use super::number::perplexity as shown;
 
 /// The table, or `None` when no run has scores.
 pub(super) fn before_and_after(runs: &[RunData]) -> Option<String> {
@@ -29,9 +29,10 @@ pub(super) fn before_and_after(runs: &[RunData]) -> Option<String> {
 }
 
 fn cells(run: &RunData, set: &str) -> [Cell; 3] {
-    let perplexity = |table: &Option<Value>| find(table.as_ref()?.get("sets")?, set)?.get("perplexity")?.as_f64();
+    let perplexity =
+        |table: &Option<Value>| find(table.as_ref()?.get("sets")?, set)?.get("perplexity")?.as_f64();
     let (before, after) = (perplexity(&run.before), perplexity(&run.after));
-    let number = |x: Option<f64>| Cell::number(x.map_or_else(|| "-".to_owned(), short));
+    let number = |x: Option<f64>| Cell::number(x.map_or_else(|| "-".to_owned(), shown));
     let verdict = run
         .changes
         .as_ref()

@@ -1,5 +1,6 @@
 //! Shards for tests, in folders that go away.
 #![allow(dead_code, reason = "each test program uses a part")]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::path::PathBuf;
 

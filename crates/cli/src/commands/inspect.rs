@@ -1,0 +1,158 @@
+//! `inspect DIR`: what a model folder holds and what it takes to train it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use llama_pro_checkpoint::Checkpoint;
+use llama_pro_expand::Expansion;
+use serde::Serialize;
+
+use crate::output;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A model folder.
+    dir: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    architecture: String,
+    blocks: usize,
+    hidden_size: u64,
+    intermediate_size: u64,
+    attention_heads: u64,
+    key_value_heads: u64,
+    vocab_size: u64,
+    max_position_embeddings: u64,
+    tied_embeddings: bool,
+    parameters: u64,
+    bytes: u64,
+    shards: usize,
+    dtypes: BTreeMap<String, u64>,
+    new_blocks: Vec<usize>,
+    new_parameters: u64,
+    trained: Option<bool>,
+    generations: usize,
+    supported: Option<String>,
+    train_memory: Vec<Memory>,
+}
+
+/// What must lie in memory to train, activations aside.
+#[derive(Serialize)]
+struct Memory {
+    mode: &'static str,
+    dtype: &'static str,
+    weights: u64,
+    gradients: u64,
+    optimizer: u64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let inspection = inspect(args)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&inspection)?);
+    } else {
+        show(&inspection);
+    }
+    Ok(())
+}
+
+fn inspect(args: &Args) -> Result<Inspection> {
+    let checkpoint = Checkpoint::open(&args.dir)?;
+    let record = Expansion::read(&args.dir)?;
+    if let Some(record) = &record {
+        record.check(&checkpoint)?;
+    }
+    let new_names = record.as_ref().map(Expansion::trained_names).unwrap_or_default();
+    let (mut parameters, mut new_parameters, mut dtypes) = (0, 0, BTreeMap::new());
+    for name in checkpoint.names() {
+        let info = checkpoint.info(name)?;
+        let n: u64 = info.shape.iter().map(|&d| d as u64).product();
+        parameters += n;
+        *dtypes.entry(format!("{:?}", info.dtype)).or_insert(0) += n;
+        if new_names.binary_search_by(|x| x.as_str().cmp(name)).is_ok() {
+            new_parameters += n;
+        }
+    }
+    let config = checkpoint.config();
+    let number = |key: &str| config.raw().get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let llama = config.llama().and_then(|c| checkpoint.check_parameters(&c).map(|()| c));
+    let text = |key: &str| config.raw().get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
+    let architecture = config.raw().get("architectures").and_then(|a| a.get(0)).and_then(serde_json::Value::as_str);
+    let memory = |mode, trained: u64, dtype, width: u64| Memory {
+        mode,
+        dtype,
+        weights: parameters * width,
+        gradients: trained * width,
+        optimizer: trained * if width == 4 { 8 } else { 12 },
+    };
+    let mut train_memory = Vec::new();
+    for (dtype, width) in [("f32", 4), ("bf16", 2)] {
+        if new_parameters > 0 {
+            train_memory.push(memory("added", new_parameters, dtype, width));
+        }
+        train_memory.push(memory("all", parameters, dtype, width));
+    }
+    Ok(Inspection {
+        architecture: architecture.map_or_else(|| text("model_type"), str::to_owned),
+        blocks: config.num_hidden_layers()?,
+        hidden_size: number("hidden_size"),
+        intermediate_size: number("intermediate_size"),
+        attention_heads: number("num_attention_heads"),
+        key_value_heads: llama.as_ref().map_or(number("num_key_value_heads"), |c| c.num_key_value_heads as u64),
+        vocab_size: number("vocab_size"),
+        max_position_embeddings: number("max_position_embeddings"),
+        tied_embeddings: llama.as_ref().is_ok_and(|c| c.tie_word_embeddings),
+        parameters,
+        bytes: checkpoint.total_bytes(),
+        shards: checkpoint.shards().len(),
+        dtypes,
+        new_blocks: record.as_ref().map(Expansion::new_blocks).unwrap_or_default(),
+        new_parameters,
+        trained: record.as_ref().map(Expansion::is_trained),
+        generations: record.as_ref().map_or(0, |r| r.generations().len()),
+        supported: llama.err().map(|e| e.to_string()),
+        train_memory,
+    })
+}
+
+fn show(x: &Inspection) {
+    println!("{}", x.architecture);
+    let line = |name: &str, value: String| println!("  {name:<16} {value}");
+    line("shape", format!("{} blocks, width {} / {}", x.blocks, x.hidden_size, x.intermediate_size));
+    line("heads", format!("{} query, {} key and value", x.attention_heads, x.key_value_heads));
+    let tied = if x.tied_embeddings { ", tied head" } else { "" };
+    line("vocabulary", format!("{}{tied}; context {}", x.vocab_size, x.max_position_embeddings));
+    line("parameters", format!("{} ({})", output::count(x.parameters), x.parameters));
+    let dtypes: Vec<String> = x.dtypes.iter().map(|(d, n)| format!("{d} {}", output::count(*n))).collect();
+    line("stored as", format!("{} in {} file(s): {}", output::bytes(x.bytes), x.shards, dtypes.join(", ")));
+    match x.trained {
+        None => line("new blocks", "none: not expanded".to_owned()),
+        Some(trained) => line(
+            "new blocks",
+            format!(
+                "{:?}, {} parameters, {}",
+                x.new_blocks,
+                output::count(x.new_parameters),
+                if trained { "trained" } else { "not trained yet: the model computes what its base computes" }
+            ),
+        ),
+    }
+    if let Some(reason) = &x.supported {
+        line("cannot be run", reason.clone());
+    }
+    println!("  to train it, activations aside:");
+    let rows = x.train_memory.iter().map(|m| {
+        let sum = m.weights + m.gradients + m.optimizer;
+        [m.mode.to_owned(), m.dtype.to_owned()]
+            .into_iter()
+            .chain([m.weights, m.gradients, m.optimizer, sum].map(output::bytes))
+            .collect::<Vec<_>>()
+    });
+    println!("{}", output::table(&["trained", "dtype", "weights", "gradients", "optimizer", "sum"], rows));
+}

@@ -1,0 +1,177 @@
+//! Sources to token shards, shards to rows, and the order in which training reads them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use llama_pro_checkpoint::Checkpoint;
+use llama_pro_corpus::{Environment, PrepareOptions, Prepared, SourceKind};
+use llama_pro_eval::TokenRow;
+use llama_pro_shards::{PackedRows, Row, Sampler, TokenShard};
+use llama_pro_text::Tokenizer;
+
+use crate::output;
+use crate::recipe::Recipe;
+
+/// The pinned dependencies of this program: the texts of the miniature come from them.
+const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
+
+/// What a run reads.
+pub(super) struct Data {
+    /// (seed, step) to training rows.
+    pub(super) sampler: Sampler,
+    /// Index of the source that keeps the old ability, if there is one.
+    pub(super) keep_sources: Vec<usize>,
+    /// Held-out rows, the text to keep first.
+    pub(super) held_out: Vec<HeldOut>,
+}
+
+/// Rows that are only scored.
+pub(super) struct HeldOut {
+    pub(super) name: String,
+    /// Whether this is the text to keep.
+    pub(super) keep: bool,
+    rows: PackedRows,
+}
+
+/// Prepares every source (once: shards are found again by the digest of what they were made of) and opens it.
+pub(super) fn prepare(
+    recipe: &Recipe,
+    model_dir: &Path,
+    checkpoint: &Checkpoint,
+    base_dir: &Path,
+    cache: &Path,
+) -> Result<Data> {
+    super::check_length(recipe, checkpoint)?;
+    let tokenizer = Tokenizer::from_dir(model_dir)?;
+    let vocabulary = checkpoint.config().llama()?.vocab_size;
+    ensure!(
+        tokenizer.vocab_size() <= vocabulary,
+        "{}: its tokenizer has {} tokens, the model only {vocabulary}",
+        model_dir.display(),
+        tokenizer.vocab_size()
+    );
+    let cache = cache.join("data");
+    let maker = Maker { recipe, tokenizer: &tokenizer, environment: environment(base_dir, &cache)?, cache: &cache, vocabulary };
+    let mut sources = Vec::new();
+    let mut held_out = Vec::new();
+    let mut keep_sources = Vec::new();
+    let kept_share = recipe.keep.as_ref().map_or(0.0, |k| k.share);
+    if let Some(keep) = &recipe.keep {
+        let share = keep.validation.unwrap_or(recipe.data.validation);
+        let prepared = maker.prepare(&keep.name, &keep.source, share, None)?;
+        keep_sources.push(0);
+        sources.push((keep.name.clone(), maker.rows(&prepared.train)?, keep.share));
+        held_out.extend(maker.held_out(&keep.name, true, prepared.validation.as_deref())?);
+    }
+    let sum: f64 = recipe.data.sources.iter().map(|s| s.weight).sum();
+    for source in &recipe.data.sources {
+        let prepared =
+            maker.prepare(&source.name, &source.source, recipe.data.validation, source.max_tokens)?;
+        let weight = source.weight / sum * (1.0 - kept_share);
+        sources.push((source.name.clone(), maker.rows(&prepared.train)?, weight));
+        held_out.extend(maker.held_out(&source.name, false, prepared.validation.as_deref())?);
+    }
+    for set in &recipe.eval.sets {
+        let prepared = maker.prepare(&set.name, &set.source, 0.0, None)?;
+        held_out.extend(maker.held_out(&set.name, false, Some(&prepared.train))?);
+    }
+    let data = Data { sampler: Sampler::new(sources, recipe.seed)?, keep_sources, held_out };
+    super::announce(recipe, &data);
+    Ok(data)
+}
+
+struct Maker<'a> {
+    recipe: &'a Recipe,
+    tokenizer: &'a Tokenizer,
+    environment: Environment,
+    cache: &'a Path,
+    /// Of the model.
+    vocabulary: usize,
+}
+
+impl Maker<'_> {
+    fn prepare(
+        &self,
+        name: &str,
+        source: &SourceKind,
+        validation: f64,
+        max_tokens: Option<u64>,
+    ) -> Result<Prepared> {
+        let options = PrepareOptions {
+            validation,
+            split_seed: self.recipe.seed,
+            bos: self.recipe.data.bos && self.tokenizer.bos().is_some(),
+            eos: self.recipe.data.eos && self.tokenizer.eos().is_some(),
+            max_tokens,
+            ..PrepareOptions::default()
+        };
+        // Two recipes that cut the same source differently must not undo each other's work.
+        let key = serde_json::to_string(&(source, &options, self.tokenizer.digest()))?;
+        let folder = format!("{name}-{}", &llama_pro_checkpoint::digest(key.as_bytes())[7..19]);
+        let out = self.cache.join(folder);
+        let prepared =
+            llama_pro_corpus::prepare(name, source, &self.environment, self.tokenizer, &options, &out)?;
+        let counts = &prepared.manifest.train;
+        tracing::info!(
+            "{name}: {} documents, {} tokens, {:.2} bytes per token{}",
+            counts.documents,
+            output::count(counts.tokens),
+            counts.bytes_per_token,
+            if prepared.reused { ", found prepared" } else { "" }
+        );
+        Ok(prepared)
+    }
+
+    fn rows(&self, prefix: &Path) -> Result<PackedRows> {
+        let shard = TokenShard::open(prefix)?;
+        shard.check_vocabulary(self.vocabulary)?;
+        let rows = PackedRows::new(shard, self.recipe.data.sequence_length)?;
+        Ok(rows.mask_documents(self.recipe.data.mask_documents))
+    }
+
+    fn held_out(&self, name: &str, keep: bool, prefix: Option<&Path>) -> Result<Option<HeldOut>> {
+        let Some(prefix) = prefix else { return Ok(None) };
+        let rows = self.rows(prefix)?;
+        ensure!(
+            rows.n_rows() > 0,
+            "{name}: its held-out part is shorter than one row of {} tokens; raise data.validation or give more text",
+            self.recipe.data.sequence_length
+        );
+        Ok(Some(HeldOut { name: name.to_owned(), keep, rows }))
+    }
+}
+
+impl Data {
+    /// The mixture in words.
+    pub(super) fn describe(&self) -> String {
+        let parts = self.sampler.names().iter().zip(self.sampler.mixture().quotas());
+        let all = self.sampler.mixture().period() as f64;
+        let parts: Vec<String> =
+            parts.map(|(name, &quota)| format!("{:.1} % {name}", 100.0 * quota as f64 / all)).collect();
+        parts.join(", ")
+    }
+}
+
+impl HeldOut {
+    /// At most `n` rows, evenly spread over the text.
+    pub(super) fn rows(&self, n: usize) -> impl Iterator<Item = TokenRow> + '_ {
+        let all = self.rows.n_rows();
+        let n = n.min(all);
+        (0..n).map(move |i| {
+            let Row { inputs, targets, segments, positions } = self.rows.row(i * all / n);
+            TokenRow { inputs, targets, segments, positions }
+        })
+    }
+}
+
+/// Where sources are looked for. The lock file inside the program is written beside the cache for the readers.
+pub(super) fn environment(base_dir: &Path, scratch: &Path) -> Result<Environment> {
+    std::fs::create_dir_all(scratch).with_context(|| scratch.display().to_string())?;
+    let lockfile = scratch.join("Cargo.lock");
+    if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
+        llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
+    }
+    let home = |name| std::env::var_os(name).map(PathBuf::from);
+    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
+    Ok(Environment { base_dir: base_dir.to_owned(), cargo_home, lockfile: Some(lockfile), vendor: None })
+}

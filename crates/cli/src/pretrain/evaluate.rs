@@ -1,0 +1,35 @@
+//! Perplexities of the held-out texts.
+
+use anyhow::Result;
+use llama_pro_eval::{EvalTable, perplexity};
+use llama_pro_model::{Llama, Path, Scorer};
+
+use super::data::Data;
+use crate::progress;
+use crate::recipe::Recipe;
+
+/// Scores every held-out text on one path of the model.
+pub(super) fn score(model: &Llama, path: Path, data: &Data, recipe: &Recipe, name: &str) -> Result<EvalTable> {
+    let mut table = EvalTable::new(name);
+    let bar = progress::steps(data.held_out.len() as u64);
+    for set in &data.held_out {
+        bar.set_message(format!("scoring {}", set.name));
+        let mut scorer = Scorer::new(model, path);
+        let score = perplexity(&mut scorer, set.rows(recipe.eval.rows), recipe.eval.batch_rows)?;
+        tracing::debug!("{name} {}: {:.4} nats per token", set.name, score.nats_per_token);
+        table.push(&set.name, score);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(table)
+}
+
+/// Nats per token of each held-out text, on few rows: a look during the run.
+pub(super) fn glance(model: &Llama, data: &Data, recipe: &Recipe) -> Result<Vec<(String, f64)>, llama_pro_eval::Error> {
+    let score = |set: &super::data::HeldOut| {
+        let mut scorer = Scorer::new(model, Path::Grown);
+        let rows = set.rows(recipe.eval.validation_rows);
+        Ok((set.name.clone(), perplexity(&mut scorer, rows, recipe.eval.batch_rows)?.nats_per_token))
+    };
+    data.held_out.iter().map(score).collect()
+}

@@ -1,0 +1,113 @@
+//! The closing table, summary.json and the report: honest whatever they say.
+
+use anyhow::Result;
+use llama_pro_eval::{EvalTable, Verdict, compare};
+use llama_pro_run::RunFolder;
+use llama_pro_run::report::RunData;
+use llama_pro_train::Trainer;
+use serde_json::json;
+
+use crate::output;
+use crate::recipe::Recipe;
+
+/// What a finished run knows of itself.
+pub(super) struct Facts<'a> {
+    pub(super) run: &'a RunFolder,
+    pub(super) recipe: &'a Recipe,
+    pub(super) trainer: &'a Trainer,
+    pub(super) before: &'a EvalTable,
+    pub(super) after: &'a EvalTable,
+    pub(super) frozen_checked: Option<usize>,
+    pub(super) base_path_identical: Option<bool>,
+    pub(super) new_blocks: Vec<usize>,
+    pub(super) tokens: u64,
+    pub(super) seconds: f64,
+}
+
+/// Writes summary.json and report.html and prints the table.
+pub(super) fn finish(facts: &Facts) -> Result<()> {
+    let parameters: u64 = facts.trainer.model().parameters().iter().map(|p| p.tensor.numel() as u64).sum();
+    let trained = facts.trainer.n_trained();
+    let (optimizer, gradients) = facts.trainer.state_bytes();
+    let train = &facts.recipe.train;
+    let inputs = train.steps * (train.rows_per_step * facts.recipe.data.sequence_length) as u64;
+    let speed = inputs as f64 / facts.seconds.max(1e-9);
+    let peak = crate::progress::peak_memory();
+    facts.run.write_summary(&json!({
+        "parameters": parameters,
+        "trained_parameters": trained,
+        "new_blocks": facts.new_blocks,
+        "optimizer_bytes": optimizer,
+        "gradient_bytes": gradients,
+        "peak_bytes": peak,
+        "steps": train.steps,
+        "tokens": facts.tokens,
+        "train_seconds": facts.seconds,
+        "tokens_per_second": speed,
+        "frozen_tensors_checked": facts.frozen_checked,
+        "base_path_identical": facts.base_path_identical,
+    }))?;
+    let changes = compare(facts.before, facts.after)?;
+    facts.run.write_eval("changes", &changes)?;
+    let page = llama_pro_run::report::html(&[RunData::read(facts.run.dir())?]);
+    llama_pro_run::write_atomic(&facts.run.report(), page.as_bytes())?;
+
+    let keep = facts.recipe.keep.as_ref().map(|k| k.name.as_str());
+    let rows = changes.iter().map(|c| {
+        let before = facts.before.set(&c.name).map_or(f64::NAN, |s| s.nats_per_token);
+        let role = if keep == Some(c.name.as_str()) { "to keep" } else { "" };
+        let word = match c.verdict {
+            Verdict::Better => "better",
+            Verdict::Worse => "worse",
+            Verdict::Same => "same within 2 s.e.",
+            Verdict::Unknown => "",
+        };
+        vec![
+            c.name.clone(),
+            role.to_owned(),
+            format!("{:.2}", c.before),
+            format!("{:.2}", c.after),
+            format!("{before:.3}"),
+            format!("{:.3}", before + c.difference),
+            format!("{:+.3}", c.difference),
+            word.to_owned(),
+        ]
+    });
+    let header =
+        ["held-out text", "", "perplexity before", "after", "nats/token before", "after", "change", "verdict"];
+    println!("{}", output::table(&header, rows));
+    let share = 100.0 * trained as f64 / parameters as f64;
+    let line = |name: &str, text: String| println!("  {name:<18} {text}");
+    line("trained", format!("{} of {} parameters ({share:.1} %)", output::count(trained), output::count(parameters)));
+    if !facts.new_blocks.is_empty() {
+        line("new blocks", format!("{:?}", facts.new_blocks));
+    }
+    line(
+        "memory",
+        format!(
+            "optimizer {}, gradients {}{}",
+            output::bytes(optimizer),
+            output::bytes(gradients),
+            peak.map_or_else(String::new, |p| format!(", process peak {}", output::bytes(p)))
+        ),
+    );
+    line(
+        "training",
+        format!(
+            "{} steps, {} tokens in {}, {speed:.0} tokens/s",
+            train.steps,
+            output::count(inputs),
+            output::seconds(facts.seconds)
+        ),
+    );
+    if let Some(n) = facts.frozen_checked.filter(|&n| n > 0) {
+        line("frozen weights", format!("{n} tensors have the digest they had before training"));
+    }
+    if let Some(identical) = facts.base_path_identical {
+        let text = if identical { "every score as before, to the bit" } else { "differs: the base itself was trained" };
+        line("new blocks skipped", text.to_owned());
+    }
+    line("model", facts.run.model().display().to_string());
+    line("report", facts.run.report().display().to_string());
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What is seen and kept of a run while it goes: the bar, metrics.jsonl, TensorBoard events, and plain lines where no
+//! terminal is there.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use llama_pro_model::Llama;
+use llama_pro_run::{EventWriter, MetricsWriter, RunFolder};
+use llama_pro_train::{Observer, Saved, StepReport};
+use serde_json::{Map, Value, json};
+
+use super::data::Data;
+use super::evaluate;
+use crate::progress;
+use crate::recipe::Recipe;
+
+/// Seconds between plain lines.
+const LINE_EVERY: f64 = 10.0;
+
+pub(super) struct Watch<'a> {
+    run: &'a RunFolder,
+    recipe: &'a Recipe,
+    data: &'a Data,
+    metrics: Option<MetricsWriter>,
+    events: Option<EventWriter>,
+    bar: ProgressBar,
+    last_line: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(run: &'a RunFolder, recipe: &'a Recipe, data: &'a Data) -> Result<Self> {
+        let bar = progress::steps(recipe.train.steps);
+        Ok(Self { run, recipe, data, metrics: None, events: None, bar, last_line: None })
+    }
+
+    /// Takes the bar off the screen.
+    pub(super) fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The files are opened late: a resumed run first learns from which step on they are to be cut back.
+    fn writers(&mut self) -> llama_pro_run::Result<(&mut MetricsWriter, &mut EventWriter)> {
+        if self.metrics.is_none() {
+            self.metrics = Some(MetricsWriter::create(&self.run.metrics())?);
+        }
+        if self.events.is_none() {
+            self.events = Some(EventWriter::create(self.run.dir(), None)?);
+        }
+        match (&mut self.metrics, &mut self.events) {
+            (Some(metrics), Some(events)) => Ok((metrics, events)),
+            _ => unreachable!("both were just made"),
+        }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn resumed(&mut self, saved: &Saved) -> llama_pro_train::Result<()> {
+        self.metrics = Some(MetricsWriter::resume_at(&self.run.metrics(), saved.step)?);
+        self.events = Some(EventWriter::create(self.run.dir(), Some(saved.step + 1))?);
+        self.bar.set_position(saved.step);
+        tracing::info!("going on after step {}", saved.step);
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport) -> llama_pro_train::Result<()> {
+        let stats = &report.stats;
+        let mut line = Map::new();
+        let mut scalars = vec![("train/loss", stats.loss()), ("train/grad_norm", stats.grad_norm)];
+        for (key, value) in [
+            ("step", json!(report.step)),
+            ("loss", json!(stats.loss())),
+            ("grad_norm", json!(stats.grad_norm)),
+            ("learning_rate", json!(report.learning_rate)),
+            ("tokens", json!(report.tokens)),
+            ("tokens_per_second", json!(report.tokens_per_second)),
+            ("seconds", json!(report.seconds)),
+        ] {
+            line.insert(key.to_owned(), value);
+        }
+        if let Some(keep) = stats.keep_loss().filter(|_| stats.sums.new.1 > 0) {
+            line.insert("keep_loss".to_owned(), json!(keep));
+            scalars.push(("train/keep_loss", keep));
+        }
+        if stats.sums.kl > 0.0 {
+            let kl = stats.sums.kl / stats.sums.keep.1.max(1) as f64;
+            line.insert("keep_kl".to_owned(), json!(kl));
+            scalars.push(("train/keep_kl", kl));
+        }
+        let (metrics, events) = self.writers()?;
+        metrics.write(&Value::Object(line))?;
+        events.scalars(report.step, &scalars)?;
+
+        self.bar.set_position(report.step);
+        let text = format!("loss {:.3}  {:.0} tok/s", stats.loss(), report.tokens_per_second);
+        if progress::on_terminal() {
+            self.bar.set_message(text);
+        } else if self.last_line.is_none_or(|t| t.elapsed().as_secs_f64() >= LINE_EVERY) || report.step == report.steps {
+            self.last_line = Some(Instant::now());
+            let mean = report.seconds / report.step as f64;
+            let left = crate::output::seconds(mean * (report.steps - report.step) as f64);
+            tracing::info!("step {}/{}  {text}  {left} left", report.step, report.steps);
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self, step: u64, model: &Llama) -> llama_pro_train::Result<()> {
+        let scores = evaluate::glance(model, self.data, self.recipe)?;
+        let (metrics, events) = self.writers()?;
+        let map: Map<String, Value> = scores.iter().map(|(name, nats)| (name.clone(), json!(nats))).collect();
+        metrics.write(&json!({ "step": step, "validation": map }))?;
+        let scalars: Vec<(String, f64)> =
+            scores.into_iter().map(|(name, nats)| (format!("validation/{name}"), nats)).collect();
+        events.scalars(step, &scalars)?;
+        Ok(())
+    }
+
+    fn saved(&mut self, step: u64, path: &Path) {
+        if let Some(metrics) = &self.metrics
+            && let Err(error) = metrics.sync()
+        {
+            tracing::warn!("{error}");
+        }
+        tracing::debug!("checkpoint of step {step} in {}", path.display());
+    }
+}

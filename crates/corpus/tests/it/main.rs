@@ -1,0 +1,11 @@
+//! The crate from outside: readers on real folders, the generator against solvers, prepare from end to end.
+#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+
+mod cargo_sources;
+mod compressed;
+mod evaluator;
+mod math;
+mod prepare;
+mod readers;
+mod solvers;
+mod support;
