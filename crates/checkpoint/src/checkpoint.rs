@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::MmapMut;
 
 use crate::config::ConfigFile;
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ impl Checkpoint {
 
     /// The mapping of a tensor's shard and the tensor's range in it, for tensors that share this memory. They
     /// must never be written: the mapping is read-only.
-    pub fn mapped(&self, name: &str) -> Result<(Arc<Mmap>, Range<usize>)> {
+    pub fn mapped(&self, name: &str) -> Result<(Arc<MmapMut>, Range<usize>)> {
         self.shards[self.info(name)?.shard].file.mapped(name)
     }
 

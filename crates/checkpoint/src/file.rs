@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 use crate::header::{self, HeaderTensor, LONGEST};
@@ -19,7 +19,7 @@ use crate::map::map;
 pub struct TensorFile {
     path: PathBuf,
     file: File,
-    map: Arc<Mmap>,
+    map: Arc<MmapMut>,
     size: u64,
     data_begin: u64,
     metadata: BTreeMap<String, String>,
@@ -112,7 +112,7 @@ impl TensorFile {
     }
 
     /// The mapping and the byte range of a tensor in it.
-    pub fn mapped(&self, name: &str) -> Result<(Arc<Mmap>, Range<usize>)> {
+    pub fn mapped(&self, name: &str) -> Result<(Arc<MmapMut>, Range<usize>)> {
         let range = self.range(self.info(name)?);
         Ok((Arc::clone(&self.map), range))
     }

@@ -125,6 +125,9 @@ impl Drop for PartialFolder {
             // The error that brought us here is the one to report.
             let _ = fs::remove_dir_all(&self.partial);
         }
+        // Closing is not enough: a process that is being started at this moment holds a copy of the open folder
+        // for an instant, and with it the lock.
+        let _ = self.dir.unlock();
     }
 }
 

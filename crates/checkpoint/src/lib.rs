@@ -5,6 +5,7 @@
 //! anything else sees them; [`ConfigFile::llama`] turns `config.json` into the numbers that a model is built
 //! from and refuses what it does not know; [`FolderWriter`] writes a folder that appears whole or not at all.
 
+mod ahead;
 mod carry;
 mod check;
 mod checkpoint;

@@ -119,7 +119,7 @@ impl FolderWriter {
     /// on this thread with the number of bytes done since its last call. To be called once.
     pub fn tensors(&mut self, tensors: Vec<Tensor<'_>>, progress: &dyn Fn(u64)) -> Result<()> {
         let out = self.folder.out().to_path_buf();
-        if std::mem::replace(&mut self.has_tensors, true) {
+        if self.has_tensors {
             return Err(Error::usage(&out, "the tensors are written already"));
         }
         if tensors.is_empty() {
@@ -147,6 +147,7 @@ impl FolderWriter {
             let total = plan.iter().flat_map(|file| &file.tensors).map(|planned| planned.len).sum();
             self.file("model.safetensors.index.json", index::build(total, &map.collect()).as_bytes())?;
         }
+        self.has_tensors = true;
         Ok(())
     }
 
@@ -225,7 +226,12 @@ impl FolderWriter {
 }
 
 /// Every file, flushed in the background; gives the bytes that were there already.
-fn write_all(engine: &mut Engine<'_>, dir: &Path, plan: &[PlannedFile<'_>], durable: bool) -> Result<u64> {
+fn write_all<'p>(
+    engine: &mut Engine<'p>,
+    dir: &Path,
+    plan: &'p [PlannedFile<'p>],
+    durable: bool,
+) -> Result<u64> {
     thread::scope(|scope| {
         let flusher = durable.then(|| Flusher::start(scope));
         let mut resumed = 0;

@@ -127,6 +127,20 @@ fn two_writers_of_one_output_do_not_meet() {
     drop(FolderWriter::new(&out, WriteOptions::default()).unwrap());
 }
 
+/// Somebody who goes on after an error does not get half a folder.
+#[test]
+fn a_failed_write_cannot_be_finished() {
+    let base = Checkpoint::open(&fixture("llama2")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = FolderWriter::new(&dir.path().join("out"), WriteOptions::default()).unwrap();
+    writer.config(base.config()).unwrap();
+    let source = Source::Lazy(Box::new(Vec::new));
+    let bad = vec![Tensor { name: "a".to_owned(), dtype: Dtype::U8, shape: vec![1], source }];
+    writer.tensors(bad, &|_| {}).unwrap_err();
+    expect_error(writer.finish(), &["config.json and tensors"]);
+    assert_eq!(names(dir.path()), Vec::<String>::new());
+}
+
 #[test]
 fn stopping_leaves_nothing_unless_asked_to() {
     let base = Checkpoint::open(&fixture("llama2")).unwrap();

@@ -7,17 +7,13 @@ mod support;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use llama_pro_checkpoint::{
-    Checkpoint, ConfigFile, Dtype, Error, FolderWriter, Result, Source, Tensor, TensorFile, WriteOptions,
-    Written, digest, write_tensor_file,
+    Checkpoint, Dtype, FolderWriter, Source, Tensor, TensorFile, WriteOptions, digest, write_tensor_file,
 };
 use safetensors::SafeTensors;
-use support::{contents, copies, expect_error, fixture, names, options, write};
+use support::{contents, copies, expect_error, fixture, folder, names, options, raw_file, write};
 
 #[test]
 fn copies_are_equal_and_deterministic() {
@@ -227,6 +223,26 @@ fn the_right_files_are_carried() {
     assert_eq!(std::fs::read(out.join("LICENSE")).unwrap(), b"mine too");
     assert_eq!(std::fs::read(out.join("tokenizer.model")).unwrap(), b"tokenizer.model");
     assert!(!out.join("tokenizer.model").is_symlink());
+}
+
+/// Tensors without bytes begin where the next one begins, and must not be taken for it.
+#[test]
+fn empty_tensors_are_copied_with_their_own_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = r#"{"e":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"s":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#;
+    let from = folder(&[("model.safetensors", raw_file(header, &[5, 6]))]);
+    let base = Checkpoint::open(from.path()).unwrap();
+    let written = write(&dir.path().join("out"), WriteOptions::default(), &base, copies(&base)).unwrap();
+    assert_eq!(written.digests["e"], digest(&[]));
+    assert_eq!(written.digests["s"], digest(&[5, 6]));
+}
+
+/// Readers are shared between threads.
+#[test]
+fn readers_are_send_and_sync() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Checkpoint>();
+    shared::<TensorFile>();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// A plain table: a header, rows, and every column but the first aligned right.
-pub(crate) fn table<R: AsRef<[String]>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
+pub fn table<R: AsRef<[String]>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
@@ -19,7 +19,7 @@ pub(crate) fn table<R: AsRef<[String]>>(header: &[&str], rows: impl IntoIterator
 }
 
 /// 1234567 as "1.23 M": counts of parameters and tokens.
-pub(crate) fn count(n: u64) -> String {
+pub fn count(n: u64) -> String {
     let x = n as f64;
     match n {
         0..1_000 => n.to_string(),
@@ -30,7 +30,7 @@ pub(crate) fn count(n: u64) -> String {
 }
 
 /// Bytes in binary units.
-pub(crate) fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     let x = n as f64;
     match n {
         0..1_024 => format!("{n} B"),
@@ -41,6 +41,6 @@ pub(crate) fn bytes(n: u64) -> String {
 }
 
 /// Seconds as people say them.
-pub(crate) fn seconds(s: f64) -> String {
+pub fn seconds(s: f64) -> String {
     if s < 90.0 { format!("{s:.1} s") } else { format!("{} min {:02} s", s as u64 / 60, s as u64 % 60) }
 }

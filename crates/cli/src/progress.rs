@@ -10,11 +10,21 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// All bars, so that log lines go above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Where logs go: stderr, with the bars out of the way while a line is written.
-pub(crate) fn stderr() -> impl Write {
-    AboveBars
+/// Logs on stderr; `LLAMA_PRO_LOG=debug` shows more.
+pub fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LLAMA_PRO_LOG")
+        // The corpus reports each source to its caller, who words it for people.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,llama_pro_corpus=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| AboveBars)
+        .with_ansi(on_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .without_time()
+        .init();
 }
 
+/// Where logs go: stderr, with the bars out of the way while a line is written.
 struct AboveBars;
 
 impl Write for AboveBars {
@@ -27,17 +37,17 @@ impl Write for AboveBars {
 }
 
 /// Whether a person watches.
-pub(crate) fn on_terminal() -> bool {
+pub fn on_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
 /// A bar in bytes; its length is set by [`advance`].
-pub(crate) fn bytes(what: &'static str) -> ProgressBar {
+pub fn bytes(what: &'static str) -> ProgressBar {
     bar(what, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
 }
 
 /// A bar in steps.
-pub(crate) fn steps(steps: u64) -> ProgressBar {
+pub fn steps(steps: u64) -> ProgressBar {
     let bar = bar("", "{wide_bar} {pos}/{len} {msg} {elapsed}<{eta}");
     bar.set_length(steps);
     bar
@@ -54,25 +64,35 @@ fn bar(what: &'static str, template: &str) -> ProgressBar {
 }
 
 /// Sets position and length.
-pub(crate) fn advance(bar: &ProgressBar, done: u64, all: u64) {
+pub fn advance(bar: &ProgressBar, done: u64, all: u64) {
     if bar.length() != Some(all) {
         bar.set_length(all);
     }
     bar.set_position(done);
 }
 
-/// A flag that Ctrl-C and SIGTERM raise. A second signal ends the program at once.
-pub(crate) fn interrupted() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+/// A flag that Ctrl-C and SIGTERM raise. A second signal ends the program at once. Every caller gets the same flag: a
+/// signal that comes while one stage of a run goes over to the next must reach the next.
+///
+/// # Errors
+/// A system that lets no handler be set.
+pub fn interrupted() -> Result<Arc<AtomicBool>> {
+    static FLAG: LazyLock<std::io::Result<Arc<AtomicBool>>> = LazyLock::new(|| {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(flag)
+    });
+    match &*FLAG {
+        Ok(flag) => Ok(Arc::clone(flag)),
+        Err(error) => anyhow::bail!("cannot watch for Ctrl-C: {error}"),
     }
-    Ok(flag)
 }
 
 /// The most memory that this process held at a time, in bytes; known on Linux.
-pub(crate) fn peak_memory() -> Option<u64> {
+pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)

@@ -63,6 +63,11 @@ pub(crate) fn in_block(index: usize, within: &str) -> String {
     format!("{PREFIX}{index}.{within}")
 }
 
+/// Whether a tensor is a rotary buffer of an old file: it follows from the configuration and is never trained.
+pub(crate) fn is_buffer(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
 /// Whether this tensor of a new block is zero.
 pub(crate) fn is_zeroed(within: &str) -> bool {
     ZEROED.contains(&within)

@@ -201,10 +201,12 @@ impl Expansion {
         &self.generations
     }
 
-    /// The exact names of every tensor of the new blocks, sorted: what the trainer trains.
+    /// The exact names of every weight of the new blocks, sorted: what the trainer trains. Buffers that old files
+    /// carry are no weights.
     #[must_use]
     pub fn trained_names(&self) -> Vec<String> {
-        self.tensors.keys().filter(|name| self.is_in_new_block(name)).cloned().collect()
+        let trained = |name: &&String| self.is_in_new_block(name) && !names::is_buffer(name);
+        self.tensors.keys().filter(trained).cloned().collect()
     }
 
     /// The exact names of the tensors that expansion set to zero, in the model as it lies there, sorted.

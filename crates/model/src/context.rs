@@ -1,6 +1,6 @@
 //! What every block of one forward pass shares: rotary angles and attention masks, made once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use llama_pro_checkpoint::LlamaConfig;
 use tch::{Device, Kind, Tensor};
@@ -47,11 +47,10 @@ impl Context {
             }
         };
         let longest = if inputs.positions.is_some() { positions.max().int64_value(&[]) + 1 } else { length };
-        let masks = config
-            .sliding_window
-            .iter()
-            .map(|&window| (window, mask(length, window, inputs.segments, kind, device)))
-            .collect();
+        // One mask per window, not per layer: layers share them.
+        let windows: BTreeSet<Option<usize>> = config.sliding_window.iter().copied().collect();
+        let masks =
+            windows.into_iter().map(|w| (w, mask(length, w, inputs.segments, kind, device))).collect();
         Ok(Self { angles: rope::angles(config, positions, longest, kind), masks })
     }
 

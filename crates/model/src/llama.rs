@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::block::{Block, rms_norm};
 use crate::context::{Context, Inputs};
+use crate::guard::guarded;
 use crate::{Error, Result};
 
 /// A named weight, in the order of the checkpoint.
@@ -50,10 +51,12 @@ impl Llama {
     /// Ids that are not `[B, T]` or lie outside the vocabulary, or an error of libtorch.
     pub fn logits(&self, inputs: &Inputs, path: Path) -> Result<Tensor> {
         let _guard = tch::no_grad_guard();
-        self.check_ids(inputs.ids)?;
-        let context = self.context(inputs)?;
-        let hidden = self.run(self.embed(inputs.ids), 0..self.blocks.len(), &context, path);
-        Ok(self.head(&self.finish(&hidden)))
+        guarded(Error::Torch, || {
+            self.check_ids(inputs.ids)?;
+            let context = self.context(inputs)?;
+            let hidden = self.run(self.embed(inputs.ids), 0..self.blocks.len(), &context, path);
+            Ok(self.head(&self.finish(&hidden)))
+        })
     }
 
     /// Angles and masks for a forward pass over `inputs`.

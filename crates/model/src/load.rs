@@ -69,6 +69,16 @@ impl Llama {
         Self::assemble(config, parameters, options, kind)
     }
 
+    /// The frozen weight `name` of `checkpoint` as [`Llama::load`] makes it for this model: to compare with.
+    ///
+    /// # Errors
+    /// A tensor that is not there or not of a dtype that models are computed in.
+    pub fn stored(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
+        let info = checkpoint.info(name)?;
+        let shape: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
+        weight(checkpoint, name, &shape, kind_of(info.dtype, name)?, self.kind, self.device, false)
+    }
+
     fn assemble(
         config: LlamaConfig,
         parameters: Vec<Parameter>,
@@ -129,13 +139,15 @@ fn weight(
     trained: bool,
 ) -> Result<Tensor> {
     let (mapping, range) = checkpoint.mapped(name)?;
-    let bytes = range.clone();
     let mapped = match tensor_over_mapping(mapping, range, shape, stored) {
         Ok(tensor) => tensor,
         // An old writer may have left the data unaligned: then a copy is the only way.
-        Err(_) => Tensor::f_from_data_size(checkpoint.bytes(name)?, shape, stored)?,
+        Err(llama_pro_torch_ext::Error::Misaligned(_)) => {
+            tracing::debug!("{name} is not aligned in its file and is copied");
+            Tensor::f_from_data_size(checkpoint.bytes(name)?, shape, stored)?
+        }
+        Err(error) => return Err(error.into()),
     };
-    let _ = bytes;
     if !trained {
         return Ok(mapped.f_to_device(device)?.f_to_kind(kind)?);
     }

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al., arXiv 2104.09864) with the scalings of Hugging Face's `rope_type`.
 //!
-//! Frequencies are computed in float32 by the same operations as transformers', so that angles agree to the last bit
-//! even at positions in the thousands. References: linear (kaiokendev), dynamic NTK (bloc97), YaRN (arXiv 2309.00071),
+//! Frequencies are computed in float32 on the CPU and then moved, as transformers does: another device's `pow` differs
+//! in the last bits, which shows at positions in the thousands. References: linear (kaiokendev), dynamic NTK (bloc97), YaRN (arXiv 2309.00071),
 //! llama3 (the Llama 3.1 release).
 
 use std::f64::consts::PI;
@@ -18,7 +18,8 @@ pub(crate) struct Angles {
 /// Angles for `positions` (int64 `[B or 1, T]`). `longest` is the largest position plus one: dynamic scaling depends on
 /// it, as it does in transformers when the whole sequence is given at once.
 pub(crate) fn angles(config: &LlamaConfig, positions: &Tensor, longest: i64, kind: Kind) -> Angles {
-    let (inverse, attention_factor) = inverse_frequencies(config, longest, positions.device());
+    let (inverse, attention_factor) = inverse_frequencies(config, longest, Device::Cpu);
+    let inverse = inverse.to_device(positions.device());
     let angle_btk = positions.to_kind(Kind::Float).unsqueeze(-1) * inverse.view([1, 1, -1]);
     let angle_btk = Tensor::concat(&[&angle_btk, &angle_btk], -1).unsqueeze(1);
     let scaled = |t: Tensor| if attention_factor == 1.0 { t } else { t * attention_factor }.to_kind(kind);

@@ -4,7 +4,8 @@ use llama_pro_eval::{BoxError, LanguageModel, RowScore, TokenRow};
 use tch::{Kind, Tensor};
 
 use crate::loss::{self, IGNORED};
-use crate::{Inputs, Llama, Path};
+use crate::guard::guarded;
+use crate::{Error, Inputs, Llama, Path};
 
 /// A model on one of its two paths, ready to be scored.
 pub struct Scorer<'a> {
@@ -65,10 +66,15 @@ impl LanguageModel for Scorer<'_> {
         for length in lengths {
             let places: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].inputs.len() == length).collect();
             let same: Vec<&TokenRow> = places.iter().map(|&i| &rows[i]).collect();
-            for (place, score) in places.into_iter().zip(self.score_equal(&same)?) {
+            let scored = guarded(|line| Box::new(Error::Torch(line)) as BoxError, || self.score_equal(&same))?;
+            for (place, score) in places.into_iter().zip(scored) {
                 scores[place] = score;
             }
         }
         Ok(scores)
+    }
+
+    fn max_row(&self) -> Option<usize> {
+        Some(self.model.config().max_position_embeddings)
     }
 }

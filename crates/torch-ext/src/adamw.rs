@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::ffi::{self, Error};
 
@@ -20,11 +20,28 @@ pub struct AdamwParams {
     pub weight_decay: f64,
 }
 
+/// The kernel walks raw memory by the parameter's element count and looks at no size or stride itself.
+fn check_one(i: usize, param: &Tensor, others: &[(&str, &Tensor)]) -> Result<(), Error> {
+    if !param.defined() || !param.is_contiguous() {
+        return Err(Error::Argument(format!("AdamW parameter {i}: expected a contiguous tensor")));
+    }
+    let shape = |t: &Tensor| (t.size(), t.kind(), t.device());
+    for (what, tensor) in others {
+        if !tensor.defined() || !tensor.is_contiguous() || shape(tensor) != shape(param) {
+            let found = if tensor.defined() { format!("{:?}", shape(tensor)) } else { "nothing".to_owned() };
+            let line = format!("AdamW parameter {i}: {what} is {found}, expected contiguous {:?}", shape(param));
+            return Err(Error::Argument(line));
+        }
+    }
+    Ok(())
+}
+
 /// Updates every tensor of `params` in place. All lists have one entry per parameter; `steps` holds float32 scalars that
 /// already count this step (1 at the first), on the device of the parameters.
 ///
 /// # Errors
-/// Lists of different lengths, or what libtorch refuses (mixed dtypes or devices in the lists).
+/// Lists of different lengths; tensors that differ from their parameter in shape, dtype or device or are not contiguous;
+/// or what libtorch refuses.
 pub fn fused_adamw(
     params: &[Tensor],
     grads: &[Tensor],
@@ -39,6 +56,13 @@ pub fn fused_adamw(
     }
     if n == 0 {
         return Ok(());
+    }
+    for i in 0..n {
+        check_one(i, &params[i], &[("gradient", &grads[i]), ("exp_avg", &exp_avgs[i]), ("exp_avg_sq", &exp_avg_sqs[i])])?;
+        let count = &steps[i];
+        if !count.defined() || count.numel() != 1 || count.kind() != Kind::Float || count.device() != params[i].device() {
+            return Err(Error::Argument(format!("AdamW parameter {i}: its step count is no float32 scalar beside it")));
+        }
     }
     let pointers = |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr() as *mut c_void).collect() };
     let (mut p, mut g, mut m) = (pointers(params), pointers(grads), pointers(exp_avgs));

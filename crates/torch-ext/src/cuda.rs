@@ -7,12 +7,30 @@
 use std::ffi::{CStr, CString, c_int};
 use std::path::Path;
 
-/// Tries to open libtorch_cuda.so: first in `folder` (where libtorch lies), then wherever the loader looks. Returns
-/// whether it is open now. Its absence is no error: the program then runs on the CPU and says so.
-pub fn load_cuda(folder: Option<&Path>) -> bool {
+use crate::Error;
+
+/// Tries to open libtorch_cuda.so: first in `folder` (where libtorch lies), then wherever the loader looks. `Ok` says
+/// whether it is open now; its absence is no error, the program then runs on the CPU and says so.
+///
+/// # Errors
+/// The loader's reason, when the library is there and cannot be opened.
+pub fn load_cuda(folder: Option<&Path>) -> Result<bool, Error> {
     let by_path = folder.map(|f| f.join("libtorch_cuda.so")).filter(|p| p.exists());
-    let by_path = by_path.and_then(|p| CString::new(p.into_os_string().into_encoded_bytes()).ok());
-    by_path.is_some_and(|name| open(&name)) || open(c"libtorch_cuda.so")
+    match by_path.and_then(|p| CString::new(p.into_os_string().into_encoded_bytes()).ok()) {
+        Some(name) if open(&name) => Ok(true),
+        Some(_) => Err(Error::Argument(reason())),
+        None => Ok(open(c"libtorch_cuda.so")),
+    }
+}
+
+/// What the loader said last, in one line.
+fn reason() -> String {
+    // SAFETY: dlerror returns null or a NUL-terminated string that stays valid until the next dl call of this thread.
+    let text = unsafe {
+        let text = libc::dlerror();
+        if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+    };
+    text.lines().next().unwrap_or("the loader gave no reason").to_owned()
 }
 
 fn open(name: &CStr) -> bool {

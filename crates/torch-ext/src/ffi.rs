@@ -9,6 +9,9 @@ pub enum Error {
     /// An exception of libtorch: its first line.
     #[error("libtorch: {0}")]
     Torch(String),
+    /// Bytes that do not start where an element may: the caller copies them.
+    #[error("byte {0} of the mapping is not aligned to the element")]
+    Misaligned(usize),
     /// The arguments cannot be handed to libtorch.
     #[error("{0}")]
     Argument(String),

@@ -5,20 +5,20 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::MmapMut;
 use tch::{Kind, Tensor};
 
 use crate::ffi::{self, Error};
 
 /// A CPU tensor of `shape` and `kind` whose memory is `range` of the mapping. Nothing is copied: the tensor and all its
-/// views hold the mapping open. The pages are read-only, so the tensor must never be written in place (the operating
-/// system would stop the program); callers hand it out as a frozen weight without gradient.
+/// views hold the mapping open. The mapping is copy on write (checkpoint's are): writing the tensor in place changes
+/// private pages and never the file, but it gives up the point, so callers hand it out as a frozen weight.
 ///
 /// # Errors
-/// When the range lies outside the mapping, its length is not that of the shape, or its start is not aligned to the
-/// element (then the caller copies).
+/// [`Error::Misaligned`] when its start is not aligned to the element (then the caller copies); otherwise when the
+/// range lies outside the mapping or its length is not that of the shape.
 pub fn tensor_over_mapping(
-    mapping: Arc<Mmap>,
+    mapping: Arc<MmapMut>,
     range: Range<usize>,
     shape: &[i64],
     kind: Kind,
@@ -44,12 +44,13 @@ pub fn tensor_over_mapping(
     })?;
     let data = bytes.as_ptr();
     if data.align_offset(element) != 0 {
-        return Err(Error::Argument(format!("byte {} is not aligned for {kind:?}", range.start)));
+        return Err(Error::Misaligned(range.start));
     }
     let owner = Box::into_raw(Box::new(Arc::clone(&mapping))).cast::<c_void>();
     let mut out = std::ptr::null_mut();
-    // SAFETY: `data` points at `range.len()` readable bytes, as many as the shape says (checked above), and they stay
-    // mapped until `release` drops the Arc in `owner`, which libtorch calls once, when the last view is gone.
+    // SAFETY: `data` points at `range.len()` readable and writable bytes, as many as the shape says (checked above), and
+    // they stay mapped until `release` drops the Arc in `owner`, which libtorch calls once, when the last view is gone.
+    // Nobody holds a Rust reference into them for longer than a call.
     let message = unsafe {
         ffi::lp_tensor_over(
             &mut out,
@@ -68,5 +69,5 @@ pub fn tensor_over_mapping(
 
 extern "C" fn release(owner: *mut c_void) {
     // SAFETY: `owner` came from Box::into_raw in `tensor_over_mapping` and is released once.
-    drop(unsafe { Box::from_raw(owner.cast::<Arc<Mmap>>()) });
+    drop(unsafe { Box::from_raw(owner.cast::<Arc<MmapMut>>()) });
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use llama_pro_torch_ext::{AdamwParams, fused_adamw, tensor_over_mapping};
 use tch::{Device, Kind, Tensor};
 
-fn mapped(values: &[f32], lead: usize) -> Arc<memmap2::Mmap> {
+fn mapped(values: &[f32], lead: usize) -> Arc<memmap2::MmapMut> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&vec![0u8; lead]).unwrap();
     for v in values {
         file.write_all(&v.to_le_bytes()).unwrap();
     }
     // SAFETY: the file is private to this test and nobody truncates it.
-    Arc::new(unsafe { memmap2::Mmap::map(&file).unwrap() })
+    Arc::new(unsafe { memmap2::MmapOptions::new().map_copy(&file).unwrap() })
 }
 
 #[test]
@@ -27,6 +27,8 @@ fn a_mapped_tensor_reads_the_file_and_keeps_it_alive() {
     drop(tensor);
     assert!(weak.upgrade().is_some(), "a view holds the mapping");
     assert_eq!(Vec::<f32>::try_from(view.contiguous().view(-1)).unwrap(), [2.0, 4.0, 2.5, 4.5, 3.0, 5.0, 3.5, 5.5]);
+    // Written through the tensor, the private page changes and nothing faults.
+    let _ = view.shallow_clone().fill_(7.0);
     drop(view);
     assert!(weak.upgrade().is_none(), "the last view lets it go");
 }
@@ -72,12 +74,29 @@ fn fused_adamw_equals_the_definition_in_float64() {
     }
 }
 
+/// The kernel itself would write out of bounds.
+#[test]
+fn lists_that_do_not_match_are_refused() {
+    let cpu = (Kind::Float, Device::Cpu);
+    let step = AdamwParams { learning_rate: 0.1, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0 };
+    let good = || Tensor::zeros([4, 3], cpu);
+    let refused = |p: Tensor, g: Tensor, m: Tensor, v: Tensor, s: Tensor| {
+        fused_adamw(&[p], &[g], &[m], &[v], &[s], step).unwrap_err().to_string()
+    };
+    let one = || Tensor::ones([], cpu);
+    assert!(refused(good(), Tensor::zeros([2, 3], cpu), good(), good(), one()).contains("gradient"));
+    assert!(refused(good(), Tensor::zeros([3, 4], cpu).transpose(0, 1), good(), good(), one()).contains("gradient"));
+    assert!(refused(good(), good(), Tensor::new(), good(), one()).contains("exp_avg is nothing"));
+    assert!(refused(good(), good(), good(), good(), Tensor::ones([2], cpu)).contains("step count"));
+    assert!(fused_adamw(&[good()], &[], &[good()], &[good()], &[one()], step).is_err());
+}
+
 #[test]
 fn an_error_of_libtorch_comes_back_as_one_line() {
-    let t = Tensor::zeros([2], (Kind::Float, Device::Cpu));
-    let other = Tensor::zeros([3], (Kind::Int64, Device::Cpu));
-    let one = |t: &Tensor| [t.shallow_clone()];
+    // No arithmetic of this kernel exists for integers.
+    let t = || [Tensor::zeros([2], (Kind::Int64, Device::Cpu))];
     let step = AdamwParams { learning_rate: 0.1, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0 };
-    let error = fused_adamw(&one(&t), &one(&other), &one(&t), &one(&t), &one(&t), step).unwrap_err().to_string();
+    let count = [Tensor::ones([], (Kind::Float, Device::Cpu))];
+    let error = fused_adamw(&t(), &t(), &t(), &t(), &count, step).unwrap_err().to_string();
     assert!(error.starts_with("libtorch: ") && !error.contains('\n'), "{error}");
 }

@@ -5,8 +5,6 @@ use llama_pro_model::loss::IGNORED;
 use llama_pro_shards::{Row, Sampler};
 use tch::{Device, Tensor};
 
-use crate::Result;
-
 /// Rows of one forward pass. Rows that keep the old ability stand last, so that a `narrow` finds them.
 pub struct MicroBatch {
     /// Token ids `[B, T]`.
@@ -24,7 +22,7 @@ pub struct MicroBatch {
 }
 
 impl MicroBatch {
-    /// Rows in tensors on `device`; `keep[i]` says which rows keep the old ability.
+    /// Rows in tensors on `device`, each with whether it keeps the old ability. At least one row, all of one length.
     pub fn new(rows: &[(Row, bool)], device: Device) -> Self {
         let mut order: Vec<&(Row, bool)> = rows.iter().collect();
         order.sort_by_key(|(_, keep)| *keep); // stable: the order within each part stays
@@ -71,9 +69,6 @@ fn count_targets(row: &Row) -> u64 {
 
 /// The micro-batches of `step`: a function of the sampler and the step alone. `keep` names the sources, by index, whose
 /// rows keep the old ability.
-///
-/// # Errors
-/// A shard that cannot be read.
 pub fn micro_batches(
     sampler: &Sampler,
     keep: &[usize],
@@ -81,8 +76,8 @@ pub fn micro_batches(
     rows_per_step: usize,
     micro_rows: usize,
     device: Device,
-) -> Result<Vec<MicroBatch>> {
+) -> Vec<MicroBatch> {
     let samples = sampler.batch(step, rows_per_step);
     let rows: Vec<(Row, bool)> = samples.iter().map(|s| (sampler.row(s), keep.contains(&s.source))).collect();
-    Ok(rows.chunks(micro_rows).map(|rows| MicroBatch::new(rows, device)).collect())
+    rows.chunks(micro_rows).map(|rows| MicroBatch::new(rows, device)).collect()
 }

@@ -97,6 +97,27 @@ fn default_keep_checkpoints() -> usize {
 }
 
 impl TrainConfig {
+    /// The defaults with what has none.
+    pub fn new(steps: u64, rows_per_step: usize, learning_rate: f64) -> Self {
+        Self {
+            steps,
+            rows_per_step,
+            micro_rows: None,
+            parameters: Parameters::default(),
+            learning_rate,
+            min_learning_rate: 0.0,
+            warmup: default_warmup(),
+            betas: default_betas(),
+            eps: default_eps(),
+            weight_decay: default_weight_decay(),
+            clip: default_clip(),
+            dtype: Dtype::default(),
+            checkpoint_every: default_checkpoint_every(),
+            keep_checkpoints: default_keep_checkpoints(),
+            validate_every: 0,
+        }
+    }
+
     /// Refuses numbers that cannot be.
     ///
     /// # Errors
@@ -107,9 +128,10 @@ impl TrainConfig {
         };
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let share = |x: f64| (0.0..1.0).contains(&x);
-        rule(self.steps > 0, "train.steps", self.steps.to_string(), "expected at least 1")?;
+        let steps = (1..=1 << 40).contains(&self.steps);
+        rule(steps, "train.steps", self.steps.to_string(), "expected 1 to 2^40")?;
         let rows = self.rows_per_step;
-        rule(rows > 0, "train.rows-per-step", rows.to_string(), "expected at least 1")?;
+        rule((1..=1 << 20).contains(&rows), "train.rows-per-step", rows.to_string(), "expected 1 to 2^20")?;
         let micro = self.micro_rows.unwrap_or(rows);
         rule(
             micro > 0 && rows.is_multiple_of(micro),

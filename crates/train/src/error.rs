@@ -66,9 +66,9 @@ pub enum Error {
     /// A frozen weight that is not what it was.
     #[error("frozen tensor `{0}` changed during training: its digest differs from expansion.json's")]
     FrozenChanged(String),
-    /// Nothing would be trained.
+    /// A trainer that could not do what is asked of it.
     #[error("{0}")]
-    NothingToTrain(String),
+    Setup(String),
     /// Reading or writing.
     #[error("{}: {source}", path.display())]
     Io {

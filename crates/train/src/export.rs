@@ -1,78 +1,110 @@
 //! The trained model as a Hugging Face folder: frozen tensors copied byte for byte from the folder that was loaded,
-//! trained ones rounded to the dtype they are stored in, and the record of the expansion carried on.
+//! trained ones rounded from their float32 masters to the dtype they are stored in, one at a time, and the record of the
+//! expansion carried on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, WriteOptions};
-use llama_pro_expand::Expansion;
-use llama_pro_model::{Llama, kind_of};
+use llama_pro_expand::{Expansion, FILE_NAME};
+use llama_pro_model::{guarded, kind_of};
+use tch::{Device, Kind};
 
-use crate::checkpoint::{bytes_of, stored_digest};
+use crate::trainer::Trainer;
 use crate::{Error, Result};
 
-/// What was written.
-#[derive(Clone, Debug)]
-pub struct Export {
-    /// Bytes of all tensors.
-    pub bytes: u64,
-    /// Frozen tensors whose digest was compared with the record.
-    pub frozen_checked: usize,
-}
-
-/// Writes `model`, which was loaded from `source`, into the new folder `out`.
-///
-/// # Errors
-/// An existing folder, a full disk, or a frozen tensor that is not what the expansion record says; nothing is left under
-/// the final name then.
-pub fn export(model: &Llama, source: &Checkpoint, out: &Path) -> Result<Export> {
-    let record = Expansion::read(source.dir())?;
-    let frozen_checked = check_frozen(model, source, record.as_ref())?;
-    let mut trained = BTreeMap::new();
-    let mut list = Vec::new();
-    for name in source.names() {
-        let info = source.info(name)?;
-        let parameter = model.parameters().iter().find(|p| p.name == name && p.trained);
-        let bytes = match parameter {
-            Some(p) => {
-                let bytes = bytes_of(&p.tensor.detach().to_kind(kind_of(info.dtype, name)?));
-                trained.insert(name.to_owned(), llama_pro_checkpoint::digest(&bytes));
-                Source::Bytes(bytes.into())
-            }
-            None => Source::Copy { checkpoint: source, name: name.to_owned() },
-        };
-        list.push(Tensor { name: name.to_owned(), dtype: info.dtype, shape: info.shape.clone(), source: bytes });
-    }
-    let mut writer = FolderWriter::new(out, WriteOptions::default())?;
-    writer.config(source.config())?;
-    writer.carry(source.dir())?;
-    if let Some(record) = record {
-        writer.file("expansion.json", record.mark_trained(&trained)?.to_json().as_bytes())?;
-    }
-    writer.tensors(list, &|_| {})?;
-    let written = writer.finish()?;
-    Ok(Export { bytes: written.bytes, frozen_checked })
-}
-
-/// Compares every frozen tensor with the digest that the expansion recorded: in the memory of the model where it lies
-/// there as stored, else in the file it was read from. Returns how many were compared.
-///
-/// # Errors
-/// The first tensor that differs.
-pub fn check_frozen(model: &Llama, source: &Checkpoint, record: Option<&Expansion>) -> Result<usize> {
-    let Some(record) = record else { return Ok(0) };
-    let mut checked = 0;
-    for parameter in model.parameters().iter().filter(|p| !p.trained) {
-        let Some(expected) = record.digest(&parameter.name) else { continue };
-        let as_stored = kind_of(source.info(&parameter.name)?.dtype, &parameter.name)? == parameter.tensor.kind();
-        let found = match as_stored {
-            true => llama_pro_checkpoint::digest(&bytes_of(&parameter.tensor)),
-            false => stored_digest(source, &parameter.name)?,
-        };
-        if found != expected {
-            return Err(Error::FrozenChanged(parameter.name.clone()));
+impl Trainer {
+    /// Writes the model, which was loaded from `source`, into the folder `out`; an unfinished or older one is replaced.
+    /// `progress` hears the bytes written since its last call. Returns how many frozen tensors were compared with the
+    /// digests of the expansion record.
+    ///
+    /// # Errors
+    /// A full disk, a raised `cancel`, or a frozen tensor that is not what the record says; `out` is as before then.
+    pub fn export(
+        &self,
+        source: &Checkpoint,
+        out: &Path,
+        cancel: Option<Arc<AtomicBool>>,
+        progress: &dyn Fn(u64),
+    ) -> Result<usize> {
+        let record = Expansion::read(source.dir())?;
+        let checked = self.check_frozen(source)?;
+        let masters: HashMap<&str, &tch::Tensor> =
+            self.optimizer.slots.iter().map(|s| (s.name.as_str(), &s.master)).collect();
+        let tied = source.config().llama()?.tie_word_embeddings;
+        let mut list = Vec::new();
+        for name in source.names() {
+            let info = source.info(name)?;
+            // A file may hold the tied head as well: it is the embedding under another name.
+            let owner = if tied && name == "lm_head.weight" { "model.embed_tokens.weight" } else { name };
+            let from = match masters.get(owner) {
+                Some(master) => rounded(master, kind_of(info.dtype, name)?),
+                None => Source::Copy { checkpoint: source, name: name.to_owned() },
+            };
+            list.push(Tensor { name: name.to_owned(), dtype: info.dtype, shape: info.shape.clone(), source: from });
         }
-        checked += 1;
+        let options = WriteOptions { force: true, cancel, ..WriteOptions::default() };
+        let mut writer = FolderWriter::new(out, options)?;
+        writer.config(source.config())?;
+        writer.carry(source.dir())?;
+        writer.tensors(list, progress)?;
+        if let Some(record) = record {
+            let digests: BTreeMap<String, String> = writer.digests().clone();
+            writer.file(FILE_NAME, record.mark_trained(&digests)?.to_json().as_bytes())?;
+        }
+        writer.finish()?;
+        Ok(checked)
     }
-    Ok(checked)
+
+    /// Holds every frozen tensor in memory against the file it came from, bit for bit, and the file against the digests
+    /// that the expansion recorded. Returns how many were compared; 0 for a model that was not expanded.
+    ///
+    /// # Errors
+    /// The first tensor that differs.
+    pub fn check_frozen(&self, source: &Checkpoint) -> Result<usize> {
+        let Some(record) = Expansion::read(source.dir())? else { return Ok(0) };
+        let mut checked = 0;
+        for parameter in self.model.parameters().iter().filter(|p| !p.trained) {
+            let Some(expected) = record.digest(&parameter.name) else { continue };
+            let same = llama_pro_checkpoint::digest(source.bytes(&parameter.name)?) == expected
+                && guarded(Error::Torch, || {
+                    Ok(same_bits(&self.model.stored(source, &parameter.name)?, &parameter.tensor))
+                })?;
+            if !same {
+                return Err(Error::FrozenChanged(parameter.name.clone()));
+            }
+            checked += 1;
+        }
+        Ok(checked)
+    }
+}
+
+/// Compared as integers: == on floats would let -0.0 pass for 0.0 and fail a NaN against itself.
+fn same_bits(a: &tch::Tensor, b: &tch::Tensor) -> bool {
+    let kind = if a.kind().elt_size_in_bytes() == 4 { Kind::Int } else { Kind::Int16 };
+    a.size() == b.size() && a.kind() == b.kind() && a.view_dtype(kind).equal(&b.view_dtype(kind))
+}
+
+/// The bytes of a master in another dtype, made when it is its turn to be written.
+fn rounded(master: &tch::Tensor, kind: Kind) -> Source<'static> {
+    // A tensor may be moved between threads but not shared; the lock makes sharing safe.
+    let cell = Mutex::new(master.detach());
+    Source::Lazy(Box::new(move || {
+        bytes_of(&cell.lock().unwrap_or_else(PoisonError::into_inner).to_kind(kind))
+    }))
+}
+
+/// A tensor as it is, made into bytes when it is its turn to be written.
+pub(crate) fn lazy(tensor: &tch::Tensor) -> Source<'static> {
+    rounded(tensor, tensor.kind())
+}
+
+/// The little-endian bytes of a tensor of any kind and device.
+fn bytes_of(tensor: &tch::Tensor) -> Vec<u8> {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
 }

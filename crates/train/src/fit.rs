@@ -42,7 +42,7 @@ pub struct StepReport {
     pub stats: StepStats,
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Counted targets so far.
+    /// Input tokens so far.
     pub tokens: u64,
     /// Seconds of training so far.
     pub seconds: f64,
@@ -68,6 +68,14 @@ pub trait Observer {
         let _ = (step, model);
         Ok(())
     }
+    /// A checkpoint is about to be written: what stands beside it must be on disk first.
+    ///
+    /// # Errors
+    /// A metrics file that cannot be synced stops the run.
+    fn saving(&mut self, step: u64) -> Result<()> {
+        let _ = step;
+        Ok(())
+    }
     /// A checkpoint is on disk.
     fn saved(&mut self, step: u64, path: &Path) {
         let _ = (step, path);
@@ -87,7 +95,7 @@ pub trait Observer {
 pub enum Outcome {
     /// All steps are done.
     Finished {
-        /// Counted targets.
+        /// Input tokens read.
         tokens: u64,
         /// Seconds of training.
         seconds: f64,
@@ -113,13 +121,13 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
     while at.step < config.steps {
         let begun = Instant::now();
         let (rows, micro_rows) = (config.rows_per_step, config.micro_rows());
-        let micros =
-            micro_batches(fit.sampler, fit.keep_sources, at.step, rows, micro_rows, trainer.model().device())?;
+        let device = trainer.model().device();
+        let micros = micro_batches(fit.sampler, fit.keep_sources, at.step, rows, micro_rows, device);
         let rate = learning_rate(config, at.step);
         let stats = trainer.step(&micros, at.step + 1, rate)?;
         let took = begun.elapsed().as_secs_f64();
-        let inputs: usize = micros.iter().map(|m| m.ids.numel()).sum();
-        at = Saved { step: at.step + 1, tokens: at.tokens + stats.n_targets, seconds: at.seconds + took, ..at };
+        let inputs = micros.iter().map(|m| m.ids.numel() as u64).sum::<u64>();
+        at = Saved { step: at.step + 1, tokens: at.tokens + inputs, seconds: at.seconds + took, ..at };
         observer.step(&StepReport {
             step: at.step,
             steps: config.steps,
@@ -135,6 +143,7 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
         }
         let stop = fit.stop.load(Ordering::Relaxed);
         if last || stop || due(at.step, config.checkpoint_every) {
+            observer.saving(at.step)?;
             let path = checkpoint::save(fit.run, trainer, &at, config.keep_checkpoints)?;
             observer.saved(at.step, &path);
         }

@@ -20,7 +20,6 @@ pub use batch::{MicroBatch, micro_batches};
 pub use checkpoint::{Saved, latest, load, save};
 pub use config::{Dtype, Parameters, TrainConfig};
 pub use error::{Error, Result};
-pub use export::{Export, check_frozen, export};
 pub use fit::{Fit, Observer, Outcome, StepReport, fit};
 pub use objective::{Keep, MicroStats};
 pub use schedule::learning_rate;

@@ -16,6 +16,9 @@ pub(crate) struct Slot {
     pub(crate) master: Tensor,
     pub(crate) exp_avg: Tensor,
     pub(crate) exp_avg_sq: Tensor,
+    /// float32 sum of the gradients of a step where the weight has less: autograd would add them up in its dtype, and
+    /// bfloat16 drops whatever is below 1/256 of the sum.
+    sum: Option<Tensor>,
     /// Matrices decay, norms and biases do not.
     decays: bool,
 }
@@ -42,7 +45,8 @@ impl Optimizer {
             };
             let moment = || Tensor::zeros(weight.size(), (Kind::Float, device));
             let (exp_avg, exp_avg_sq) = (moment(), moment());
-            Slot { name: p.name.clone(), decays: weight.dim() > 1, weight, master, exp_avg, exp_avg_sq }
+            let sum = (weight.kind() != Kind::Float).then(moment);
+            Slot { name: p.name.clone(), decays: weight.dim() > 1, weight, master, exp_avg, exp_avg_sq, sum }
         });
         Self {
             slots: slots.collect(),
@@ -51,6 +55,31 @@ impl Optimizer {
             eps: config.eps,
             weight_decay: config.weight_decay,
             clip: config.clip,
+        }
+    }
+
+    /// Adds the gradients of one micro-batch to the float32 sums, where there are any.
+    pub(crate) fn gather(&mut self) {
+        let _guard = tch::no_grad_guard();
+        for slot in &mut self.slots {
+            let grad = slot.weight.grad();
+            if let Some(sum) = &mut slot.sum
+                && grad.defined()
+            {
+                let _ = sum.g_add_(&grad.to_kind(Kind::Float));
+                slot.weight.zero_grad();
+            }
+        }
+    }
+
+    /// Forgets the gradients of a step that is not taken.
+    pub(crate) fn clear(&mut self) {
+        let _guard = tch::no_grad_guard();
+        for slot in &mut self.slots {
+            slot.weight.zero_grad();
+            if let Some(sum) = &mut slot.sum {
+                let _ = sum.zero_();
+            }
         }
     }
 
@@ -91,8 +120,8 @@ impl Optimizer {
         }
         for slot in &mut self.slots {
             slot.publish();
-            slot.weight.zero_grad();
         }
+        self.clear();
         Ok(norm)
     }
 
@@ -105,17 +134,20 @@ impl Optimizer {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let numel = |t: &Tensor| t.numel() as u64;
         let state = |s: &Slot| (if s.has_master() { 12 } else { 8 }) * numel(&s.weight);
-        let grads = |s: &Slot| s.weight.kind().elt_size_in_bytes() as u64 * numel(&s.weight);
+        let grads = |s: &Slot| (if s.has_master() { 2 + 4 } else { 4 }) * numel(&s.weight);
         (self.slots.iter().map(state).sum(), self.slots.iter().map(grads).sum())
     }
 }
 
 impl Slot {
-    /// The gradient in float32; zeros where backward did not come by.
+    /// The gradient of the step in float32, contiguous for the kernel; zeros where backward did not come by.
     fn grad(&self) -> Tensor {
+        if let Some(sum) = &self.sum {
+            return sum.shallow_clone();
+        }
         let grad = self.weight.grad();
         if grad.defined() {
-            grad.to_kind(Kind::Float)
+            grad.contiguous()
         } else {
             Tensor::zeros(self.weight.size(), (Kind::Float, self.device()))
         }

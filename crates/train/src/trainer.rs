@@ -1,8 +1,6 @@
 //! A model, its optimizer and one step: backward over the micro-batches, then the update, or an error before it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use llama_pro_model::Llama;
+use llama_pro_model::{Llama, guarded};
 
 use crate::batch::MicroBatch;
 use crate::objective::{self, Keep, MicroStats};
@@ -45,13 +43,15 @@ impl Trainer {
     /// `reference` is the base for the KL term, needed only where the model has no new blocks to skip.
     ///
     /// # Errors
-    /// A config that cannot be, or a model in which nothing is trained.
+    /// A config that cannot be, a model in which nothing is trained, or a KL term with no base to compare with.
     pub fn new(model: Llama, reference: Option<Llama>, config: &TrainConfig, keep: Keep) -> Result<Self> {
         config.check()?;
-        let optimizer = Optimizer::new(&model, config);
+        let optimizer = guarded(Error::Torch, || Ok(Optimizer::new(&model, config)))?;
         if optimizer.slots.is_empty() {
-            let line = "no tensor is trained: the model has no expansion.json and train.parameters is not \"all\"";
-            return Err(Error::NothingToTrain(line.to_owned()));
+            return Err(Error::Setup("no tensor of the model is to be trained".to_owned()));
+        }
+        if keep.kl > 0.0 {
+            check_base(&model, reference.as_ref())?;
         }
         Ok(Self { model, reference, optimizer, keep })
     }
@@ -60,14 +60,26 @@ impl Trainer {
     /// of the whole step, so splitting it into other micro-batches gives the same gradients.
     ///
     /// # Errors
-    /// A loss or norm that is no number (nothing is changed then), or an error of libtorch.
+    /// A step with no counted target, a loss or norm that is no number, or an error of libtorch. The weights and the
+    /// optimizer are then as before, and the gradients are cleared.
     pub fn step(&mut self, micros: &[MicroBatch], step: u64, learning_rate: f64) -> Result<StepStats> {
-        let n_targets = micros.iter().map(|m| m.n_targets).sum::<u64>().max(1);
+        let result = guarded(Error::Torch, || self.step_or_fail(micros, step, learning_rate));
+        if result.is_err() {
+            self.optimizer.clear();
+        }
+        result
+    }
+
+    fn step_or_fail(&mut self, micros: &[MicroBatch], step: u64, learning_rate: f64) -> Result<StepStats> {
+        let n_targets: u64 = micros.iter().map(|m| m.n_targets).sum();
+        if n_targets == 0 {
+            return Err(Error::Setup(format!("step {step}: its rows hold no token to predict")));
+        }
         let mut sums = MicroStats::default();
         for micro in micros {
-            let part = guarded(|| {
-                objective::backward(&self.model, self.reference.as_ref(), micro, self.keep, n_targets)
-            })?;
+            let reference = self.reference.as_ref();
+            let part = objective::backward(&self.model, reference, micro, self.keep, n_targets)?;
+            self.optimizer.gather();
             sums.objective += part.objective;
             sums.new = (sums.new.0 + part.new.0, sums.new.1 + part.new.1);
             sums.keep = (sums.keep.0 + part.keep.0, sums.keep.1 + part.keep.1);
@@ -77,8 +89,7 @@ impl Trainer {
                 return Err(Error::NonFinite { step, what: "loss", value });
             }
         }
-        let optimizer = &mut self.optimizer;
-        let grad_norm = guarded(|| optimizer.step(step, learning_rate))?;
+        let grad_norm = self.optimizer.step(step, learning_rate)?;
         Ok(StepStats { sums, n_targets, grad_norm })
     }
 
@@ -98,14 +109,29 @@ impl Trainer {
     }
 }
 
-/// tch panics where libtorch throws (out of memory can come from any operation): one step is the unit that fails.
-fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-            .unwrap_or_default();
-        Err(Error::Torch(text.lines().next().unwrap_or("unknown failure").to_owned()))
-    })
+/// The KL term needs the base: beside the model, or inside it with nothing but new blocks trained, so that skipping them
+/// gives the base. New blocks below the lowest trained one (an older expansion) would be part of what both share.
+fn check_base(model: &Llama, reference: Option<&Llama>) -> Result<()> {
+    let fail = |line: &str| Err(Error::Setup(format!("keep.kl needs the base: {line}")));
+    if let Some(base) = reference {
+        let sizes = (base.config().vocab_size, model.config().vocab_size);
+        return if sizes.0 == sizes.1 { Ok(()) } else { fail("its vocabulary differs from the model's") };
+    }
+    let added = model.added();
+    if !added.contains(&true) {
+        return fail("the model has no new blocks to skip, and no base was given beside it");
+    }
+    if added[..model.first_trained_block()].contains(&true) {
+        return fail("an older expansion is frozen below the trained blocks; give the base beside the model");
+    }
+    let old_trained = |p: &&llama_pro_model::Parameter| p.trained && !block_of(&p.name).is_some_and(|i| added[i]);
+    match model.parameters().iter().find(old_trained) {
+        Some(p) => fail(&format!("`{}` of the base itself is trained; give the base beside the model", p.name)),
+        None => Ok(()),
+    }
+}
+
+/// The block number in `model.layers.N.…`.
+fn block_of(name: &str) -> Option<usize> {
+    name.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
 }

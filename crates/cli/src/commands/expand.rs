@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use llama_pro_expand::{ExpandOptions, Placement};
 
-use crate::{output, progress};
+use llama_pro_cli::{output, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

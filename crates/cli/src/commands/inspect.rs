@@ -8,7 +8,7 @@ use llama_pro_checkpoint::Checkpoint;
 use llama_pro_expand::Expansion;
 use serde::Serialize;
 
-use crate::output;
+use llama_pro_cli::output;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -1,8 +1,6 @@
 //! One file per command: its arguments, and the few lines that call the crates and show what they found.
 
-pub(crate) mod debug;
 pub(crate) mod expand;
 pub(crate) mod inspect;
 pub(crate) mod report;
 pub(crate) mod strip;
-pub(crate) mod verify;

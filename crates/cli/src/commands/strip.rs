@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use llama_pro_expand::StripOptions;
 
-use crate::{output, progress};
+use llama_pro_cli::{output, progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

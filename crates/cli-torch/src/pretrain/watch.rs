@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::data::Data;
 use super::evaluate;
-use crate::progress;
+use llama_pro_cli::progress;
 use crate::recipe::Recipe;
 
 /// Seconds between plain lines.
@@ -46,7 +46,7 @@ impl<'a> Watch<'a> {
             self.metrics = Some(MetricsWriter::create(&self.run.metrics())?);
         }
         if self.events.is_none() {
-            self.events = Some(EventWriter::create(self.run.dir(), None)?);
+            self.events = Some(EventWriter::create(self.run.dir(), Some(1))?);
         }
         match (&mut self.metrics, &mut self.events) {
             (Some(metrics), Some(events)) => Ok((metrics, events)),
@@ -60,6 +60,7 @@ impl Observer for Watch<'_> {
         self.metrics = Some(MetricsWriter::resume_at(&self.run.metrics(), saved.step)?);
         self.events = Some(EventWriter::create(self.run.dir(), Some(saved.step + 1))?);
         self.bar.set_position(saved.step);
+        self.bar.reset_eta();
         tracing::info!("going on after step {}", saved.step);
         Ok(())
     }
@@ -83,7 +84,7 @@ impl Observer for Watch<'_> {
             line.insert("keep_loss".to_owned(), json!(keep));
             scalars.push(("train/keep_loss", keep));
         }
-        if stats.sums.kl > 0.0 {
+        if self.recipe.keep_weights().kl > 0.0 && stats.sums.keep.1 > 0 {
             let kl = stats.sums.kl / stats.sums.keep.1.max(1) as f64;
             line.insert("keep_kl".to_owned(), json!(kl));
             scalars.push(("train/keep_kl", kl));
@@ -99,7 +100,7 @@ impl Observer for Watch<'_> {
         } else if self.last_line.is_none_or(|t| t.elapsed().as_secs_f64() >= LINE_EVERY) || report.step == report.steps {
             self.last_line = Some(Instant::now());
             let mean = report.seconds / report.step as f64;
-            let left = crate::output::seconds(mean * (report.steps - report.step) as f64);
+            let left = llama_pro_cli::output::seconds(mean * (report.steps - report.step) as f64);
             tracing::info!("step {}/{}  {text}  {left} left", report.step, report.steps);
         }
         Ok(())
@@ -116,12 +117,14 @@ impl Observer for Watch<'_> {
         Ok(())
     }
 
-    fn saved(&mut self, step: u64, path: &Path) {
-        if let Some(metrics) = &self.metrics
-            && let Err(error) = metrics.sync()
-        {
-            tracing::warn!("{error}");
+    fn saving(&mut self, _step: u64) -> llama_pro_train::Result<()> {
+        if let Some(metrics) = &self.metrics {
+            metrics.sync()?;
         }
+        Ok(())
+    }
+
+    fn saved(&mut self, step: u64, path: &Path) {
         tracing::debug!("checkpoint of step {step} in {}", path.display());
     }
 }

@@ -4,10 +4,10 @@ use anyhow::Result;
 use llama_pro_eval::{EvalTable, Verdict, compare};
 use llama_pro_run::RunFolder;
 use llama_pro_run::report::RunData;
-use llama_pro_train::Trainer;
+use llama_pro_train::{Parameters, Trainer};
 use serde_json::json;
 
-use crate::output;
+use llama_pro_cli::output;
 use crate::recipe::Recipe;
 
 /// What a finished run knows of itself.
@@ -17,7 +17,7 @@ pub(super) struct Facts<'a> {
     pub(super) trainer: &'a Trainer,
     pub(super) before: &'a EvalTable,
     pub(super) after: &'a EvalTable,
-    pub(super) frozen_checked: Option<usize>,
+    pub(super) frozen_checked: usize,
     pub(super) base_path_identical: Option<bool>,
     pub(super) new_blocks: Vec<usize>,
     pub(super) tokens: u64,
@@ -30,9 +30,8 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     let trained = facts.trainer.n_trained();
     let (optimizer, gradients) = facts.trainer.state_bytes();
     let train = &facts.recipe.train;
-    let inputs = train.steps * (train.rows_per_step * facts.recipe.data.sequence_length) as u64;
-    let speed = inputs as f64 / facts.seconds.max(1e-9);
-    let peak = crate::progress::peak_memory();
+    let speed = facts.tokens as f64 / facts.seconds.max(1e-9);
+    let peak = llama_pro_cli::progress::peak_memory();
     facts.run.write_summary(&json!({
         "parameters": parameters,
         "trained_parameters": trained,
@@ -96,15 +95,19 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         format!(
             "{} steps, {} tokens in {}, {speed:.0} tokens/s",
             train.steps,
-            output::count(inputs),
+            output::count(facts.tokens),
             output::seconds(facts.seconds)
         ),
     );
-    if let Some(n) = facts.frozen_checked.filter(|&n| n > 0) {
-        line("frozen weights", format!("{n} tensors have the digest they had before training"));
+    if facts.frozen_checked > 0 {
+        line("frozen weights", format!("{} tensors have the digest they had before training", facts.frozen_checked));
     }
     if let Some(identical) = facts.base_path_identical {
-        let text = if identical { "every score as before, to the bit" } else { "differs: the base itself was trained" };
+        let text = match (identical, train.parameters) {
+            (true, _) => "the base again: every score as before, to the bit",
+            (false, Parameters::All) => "not the base: its own weights were trained too",
+            (false, Parameters::Added) => "NOT the scores of before, though every frozen weight is the same",
+        };
         line("new blocks skipped", text.to_owned());
     }
     line("model", facts.run.model().display().to_string());

@@ -13,11 +13,17 @@ use crate::scratch::Scratch;
 /// The recipe that runs when none is named.
 const MINIATURE: &str = include_str!("../../../configs/pretrain/miniature.toml");
 
+/// The name of the base inside the program.
+pub(crate) const EMBEDDED: &str = "embedded";
+
 /// A pretraining run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Recipe {
-    /// Decides the order of the data and every split. Default 0.
+    /// Relative paths start here. Default: the folder the command is run in, which the run folder's copy records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<PathBuf>,
+    /// Decides the order of the data, and the weights of a model from scratch. Default 0.
     #[serde(default)]
     pub(crate) seed: u64,
     /// auto, cpu, cuda or cuda:N. Default auto: the first GPU if there is one.
@@ -58,8 +64,8 @@ pub(crate) struct Expand {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) blocks: Option<usize>,
     /// New blocks on top of each group. Default 1.
-    #[serde(default = "one")]
-    pub(crate) per_group: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) per_group: Option<usize>,
     /// Places of the new blocks in the grown model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<Vec<usize>>,
@@ -74,15 +80,19 @@ pub(crate) struct Data {
     /// Share of the documents, by hash, that is held out. Default 0.05.
     #[serde(default = "validation_share")]
     pub(crate) validation: f64,
+    /// Decides which documents are held out. Default 0. It stays the same over runs with other seeds, so that they are
+    /// scored on the same text and a base is never scored on what it was trained on.
+    #[serde(default)]
+    pub(crate) split_seed: u64,
     /// Whether tokens see only their own document. Default true.
     #[serde(default = "yes")]
     pub(crate) mask_documents: bool,
-    /// BOS before each document. Default true.
-    #[serde(default = "yes")]
-    pub(crate) bos: bool,
-    /// EOS after each document. Default true.
-    #[serde(default = "yes")]
-    pub(crate) eos: bool,
+    /// BOS before each document. Default: if the tokenizer has one; true requires it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bos: Option<bool>,
+    /// EOS after each document. Default: if the tokenizer has one; true requires it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) eos: Option<bool>,
     /// The domains.
     pub(crate) sources: Vec<DataSource>,
 }
@@ -170,9 +180,6 @@ impl Default for Eval {
 fn auto() -> String {
     "auto".to_owned()
 }
-fn one() -> usize {
-    1
-}
 fn validation_share() -> f64 {
     0.05
 }
@@ -192,26 +199,18 @@ fn eval_batch() -> usize {
     16
 }
 
-/// A recipe with where it came from.
-pub(crate) struct Loaded {
-    pub(crate) recipe: Recipe,
-    pub(crate) table: toml::Table,
-    /// Relative paths in the recipe start here.
-    pub(crate) base_dir: PathBuf,
-}
-
 /// Reads a recipe file, or the embedded one, applies `--set` and checks what can be checked without looking at data.
-pub(crate) fn load(path: Option<&Path>, overrides: &[String]) -> Result<Loaded> {
-    let (path, text, base_dir) = match path {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            (path.to_owned(), text, std::env::current_dir()?)
-        }
-        None => (PathBuf::from("configs/pretrain/miniature.toml"), MINIATURE.to_owned(), std::env::current_dir()?),
+pub(crate) fn load(path: Option<&Path>, overrides: &[String]) -> Result<Recipe> {
+    let (path, text) = match path {
+        Some(path) => (path, std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
+        None => (Path::new("configs/pretrain/miniature.toml"), MINIATURE.to_owned()),
     };
-    let (recipe, table) = llama_pro_run::load_recipe::<Recipe>(&path, &text, overrides)?;
+    let (mut recipe, _) = llama_pro_run::load_recipe::<Recipe>(path, &text, overrides)?;
     recipe.check()?;
-    Ok(Loaded { recipe, table, base_dir })
+    if recipe.folder.is_none() {
+        recipe.folder = Some(std::env::current_dir()?);
+    }
+    Ok(recipe)
 }
 
 impl Recipe {
@@ -229,13 +228,32 @@ impl Recipe {
             self.expand.is_none() || self.base.scratch.is_none(),
             "[expand]: a model from scratch has nothing to keep; leave [expand] out and set train.parameters = \"all\""
         );
-        ensure!(self.data.sequence_length >= 2, "data.sequence-length: expected at least 2");
+        let length = self.data.sequence_length;
+        ensure!((2..=1 << 24).contains(&length), "data.sequence-length = {length}: expected 2 to 2^24");
         let share = |x: f64, key: &str| {
             ensure!(x > 0.0 && x < 1.0, "{key} = {x}: expected a share between 0 and 1");
             Ok(())
         };
         share(self.data.validation, "data.validation")?;
         ensure!(!self.data.sources.is_empty(), "[[data.sources]]: expected at least one source");
+        for source in &self.data.sources {
+            let weight = source.weight;
+            ensure!(
+                weight.is_finite() && weight >= 0.0,
+                "data.sources.{}.weight = {weight}: expected 0 or more",
+                source.name
+            );
+        }
+        ensure!(
+            self.data.sources.iter().any(|s| s.weight > 0.0),
+            "[[data.sources]]: every weight is 0, so nothing would be learned from"
+        );
+        for DataSource { name, weight, .. } in &self.data.sources {
+            let ok = weight.is_finite() && *weight >= 0.0;
+            ensure!(ok, "data.sources.{name}.weight = {weight}: expected a number of 0 or more");
+        }
+        let weights: f64 = self.data.sources.iter().map(|s| s.weight).sum();
+        ensure!(weights > 0.0, "[[data.sources]]: every weight is 0, so there is nothing to train on");
         let mut names: Vec<&str> = self.data.sources.iter().map(|s| s.name.as_str()).collect();
         if let Some(keep) = &self.keep {
             share(keep.share, "keep.share")?;
@@ -254,12 +272,46 @@ impl Recipe {
         }
         names.extend(self.eval.sets.iter().map(|s| s.name.as_str()));
         for (i, name) in names.iter().enumerate() {
-            let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
-            ensure!(plain, "name `{name}`: expected letters, digits, '-', '_' and '.', since files are named after it");
+            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            ensure!(
+                plain && !name.is_empty() && !name.starts_with('.'),
+                "name `{name}`: expected ASCII letters, digits, '-', '_' and '.', since files are named after it"
+            );
             ensure!(!names[..i].contains(name), "name `{name}` is used twice; each source needs its own");
         }
-        ensure!(self.eval.rows > 0 && self.eval.batch_rows > 0, "[eval]: rows and batch-rows must be at least 1");
+        let Eval { rows, batch_rows, validation_rows, .. } = self.eval;
+        ensure!(
+            rows > 0 && batch_rows > 0 && validation_rows > 0,
+            "[eval]: rows, batch-rows and validation-rows must be at least 1"
+        );
+        if let Some(rate) = self.control.learning_rate {
+            ensure!(rate.is_finite() && rate > 0.0, "control.learning-rate = {rate}: expected a positive number");
+        }
         Ok(())
+    }
+
+    /// Where relative paths start.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_default()
+    }
+
+    /// A path of the recipe.
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
+        self.folder().join(path)
+    }
+
+    /// Input tokens of the whole run.
+    pub(crate) fn input_tokens(&self) -> u64 {
+        let row = (self.train.rows_per_step as u64).saturating_mul(self.data.sequence_length as u64);
+        self.train.steps.saturating_mul(row)
+    }
+
+    /// A digest of what decides the result of a run, besides its data: a checkpoint of another is refused.
+    pub(crate) fn digest(&self) -> Result<String> {
+        let mut train = self.train.clone();
+        (train.checkpoint_every, train.keep_checkpoints, train.validate_every) = (0, 1, 0);
+        let text = serde_json::to_string(&(self.seed, train, self.keep_weights()))?;
+        Ok(llama_pro_checkpoint::digest(text.as_bytes()))
     }
 
     /// The same run as a control: every weight of the unexpanded base on the same batches.
@@ -283,9 +335,9 @@ impl Expand {
     /// As the expansion crate takes it.
     pub(crate) fn placement(&self) -> Result<Placement> {
         match (self.blocks, &self.at) {
-            (Some(blocks), None) => Ok(Placement::Blocks { blocks, per_group: self.per_group }),
-            (None, Some(at)) => Ok(Placement::At(at.clone())),
-            _ => bail!("[expand]: expected one of `blocks` and `at`"),
+            (Some(blocks), None) => Ok(Placement::Blocks { blocks, per_group: self.per_group.unwrap_or(1) }),
+            (None, Some(at)) if self.per_group.is_none() => Ok(Placement::At(at.clone())),
+            _ => bail!("[expand]: expected `blocks`, with or without `per-group`, or `at` alone"),
         }
     }
 }

@@ -5,7 +5,7 @@ use llama_pro_eval::{EvalTable, perplexity};
 use llama_pro_model::{Llama, Path, Scorer};
 
 use super::data::Data;
-use crate::progress;
+use llama_pro_cli::progress;
 use crate::recipe::Recipe;
 
 /// Scores every held-out text on one path of the model.

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use llama_pro_checkpoint::{Checkpoint, ConfigFile, Dtype, FolderWriter, WriteOptions};
 use llama_pro_expand::Expansion;
-use llama_pro_model::{Inputs, Llama, LoadOptions, Path as Blocks, Trained, choose_device};
+use llama_pro_model::{Inputs, Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
 use llama_pro_train::{Keep, MicroBatch, TrainConfig, Trainer, learning_rate};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use tch::{Device, Kind, Tensor};
 
-use crate::{output, progress, scratch};
+use llama_pro_cli::{output, progress};
+
+use crate::scratch;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -136,7 +138,7 @@ fn logits(args: &Logits) -> Result<()> {
     let ids = read(&args.ids, "input_ids", 2)?;
     let device = choose_device(&args.device)?;
     let checkpoint = Checkpoint::open(&args.model)?;
-    let added = Expansion::read(&args.model)?.map(|r| r.new_blocks()).unwrap_or_default();
+    let added = record(&checkpoint)?.map(|r| r.new_blocks()).unwrap_or_default();
     ensure!(
         !args.base_path || !added.is_empty(),
         "{}: not expanded, so there is no base path in it",
@@ -144,6 +146,7 @@ fn logits(args: &Logits) -> Result<()> {
     );
     let options = LoadOptions { device, kind: Some(args.dtype.kind()), added, ..LoadOptions::default() };
     let model = Llama::load(&checkpoint, &options)?;
+    tracing::info!("computing on {}", describe(device));
     let path = if args.base_path { Blocks::Base } else { Blocks::Grown };
     let logits = model.logits(&Inputs::tokens(&ids.to_device(device)), path)?;
     write(&args.out, &[("logits".to_owned(), logits.to_kind(Kind::Float))])
@@ -158,16 +161,14 @@ fn train(args: &Train) -> Result<()> {
         Which::All => Trained::All,
         Which::Added => Trained::Names(added_names(&checkpoint, args)?),
     };
-    let added = Expansion::read(&args.model)?.map(|r| r.new_blocks()).unwrap_or_default();
+    let added = record(&checkpoint)?.map(|r| r.new_blocks()).unwrap_or_default();
     let options = LoadOptions { device, kind: Some(Kind::Float), trained, added };
     let model = Llama::load(&checkpoint, &options)?;
     model.check_ids(&tokens)?;
-    let toml = format!(
-        "steps = {steps}\nrows-per-step = {}\nmicro-rows = {rows}\nlearning-rate = {:e}",
-        micros * rows,
-        args.learning_rate
-    );
-    let (config, _) = llama_pro_run::load_recipe::<TrainConfig>(Path::new("[debug train]"), &toml, &[])?;
+    let config = TrainConfig {
+        micro_rows: Some(rows as usize),
+        ..TrainConfig::new(steps as u64, (micros * rows) as usize, args.learning_rate)
+    };
     let mut trainer = Trainer::new(model, None, &config, Keep::default())?;
     let (mut losses, mut norms, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     let bar = progress::steps(steps as u64);
@@ -192,10 +193,19 @@ fn train(args: &Train) -> Result<()> {
     Ok(())
 }
 
+/// The record of an expanded folder, refused where it disagrees with what lies there.
+fn record(checkpoint: &Checkpoint) -> Result<Option<Expansion>> {
+    let record = Expansion::read(checkpoint.dir())?;
+    if let Some(record) = &record {
+        record.check(checkpoint)?;
+    }
+    Ok(record)
+}
+
 /// The tensors of the new blocks: from expansion.json, or, for a folder that another program expanded, from the
 /// `added_layers` that the token file states. Never guessed.
 fn added_names(checkpoint: &Checkpoint, args: &Train) -> Result<Vec<String>> {
-    if let Some(record) = Expansion::read(checkpoint.dir())? {
+    if let Some(record) = record(checkpoint)? {
         return Ok(record.trained_names());
     }
     let added = read(&args.tokens, "added_layers", 1).with_context(|| {
@@ -222,11 +232,16 @@ fn make_checkpoint(args: &MakeCheckpoint) -> Result<()> {
     });
     let config = ConfigFile::from_json(Path::new("[make-checkpoint]"), &json.to_string())?;
     let tensors = scratch::random_tensors(&config, dtype, args.seed)?;
-    let options = WriteOptions { max_shard_bytes: args.max_shard_bytes, ..WriteOptions::default() };
+    let options = WriteOptions {
+        max_shard_bytes: args.max_shard_bytes,
+        cancel: Some(progress::interrupted()?),
+        ..WriteOptions::default()
+    };
     let mut writer = FolderWriter::new(&args.out, options)?;
     writer.config(&config)?;
     let bar = progress::bytes("writing");
-    writer.tensors(tensors, &|done| bar.set_position(done))?;
+    bar.set_length(config.llama()?.parameter_count() * if dtype == Dtype::F32 { 4 } else { 2 });
+    writer.tensors(tensors, &|more| bar.inc(more))?;
     let written = writer.finish()?;
     bar.finish_and_clear();
     println!("{}: {} in {} tensors", args.out.display(), output::bytes(written.bytes), written.digests.len());

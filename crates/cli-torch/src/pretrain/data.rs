@@ -9,7 +9,7 @@ use llama_pro_eval::TokenRow;
 use llama_pro_shards::{PackedRows, Row, Sampler, TokenShard};
 use llama_pro_text::Tokenizer;
 
-use crate::output;
+use llama_pro_cli::output;
 use crate::recipe::Recipe;
 
 /// The pinned dependencies of this program: the texts of the miniature come from them.
@@ -28,30 +28,15 @@ pub(super) struct Data {
 /// Rows that are only scored.
 pub(super) struct HeldOut {
     pub(super) name: String,
-    /// Whether this is the text to keep.
-    pub(super) keep: bool,
     rows: PackedRows,
 }
 
 /// Prepares every source (once: shards are found again by the digest of what they were made of) and opens it.
-pub(super) fn prepare(
-    recipe: &Recipe,
-    model_dir: &Path,
-    checkpoint: &Checkpoint,
-    base_dir: &Path,
-    cache: &Path,
-) -> Result<Data> {
-    super::check_length(recipe, checkpoint)?;
-    let tokenizer = Tokenizer::from_dir(model_dir)?;
+pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) -> Result<Data> {
+    let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
     let vocabulary = checkpoint.config().llama()?.vocab_size;
-    ensure!(
-        tokenizer.vocab_size() <= vocabulary,
-        "{}: its tokenizer has {} tokens, the model only {vocabulary}",
-        model_dir.display(),
-        tokenizer.vocab_size()
-    );
-    let cache = cache.join("data");
-    let maker = Maker { recipe, tokenizer: &tokenizer, environment: environment(base_dir, &cache)?, cache: &cache, vocabulary };
+    let environment = environment(recipe, cache)?;
+    let maker = Maker { recipe, tokenizer: &tokenizer, environment, cache, vocabulary };
     let mut sources = Vec::new();
     let mut held_out = Vec::new();
     let mut keep_sources = Vec::new();
@@ -61,7 +46,7 @@ pub(super) fn prepare(
         let prepared = maker.prepare(&keep.name, &keep.source, share, None)?;
         keep_sources.push(0);
         sources.push((keep.name.clone(), maker.rows(&prepared.train)?, keep.share));
-        held_out.extend(maker.held_out(&keep.name, true, prepared.validation.as_deref())?);
+        held_out.extend(maker.held_out(&keep.name, prepared.validation.as_deref())?);
     }
     let sum: f64 = recipe.data.sources.iter().map(|s| s.weight).sum();
     for source in &recipe.data.sources {
@@ -69,11 +54,11 @@ pub(super) fn prepare(
             maker.prepare(&source.name, &source.source, recipe.data.validation, source.max_tokens)?;
         let weight = source.weight / sum * (1.0 - kept_share);
         sources.push((source.name.clone(), maker.rows(&prepared.train)?, weight));
-        held_out.extend(maker.held_out(&source.name, false, prepared.validation.as_deref())?);
+        held_out.extend(maker.held_out(&source.name, prepared.validation.as_deref())?);
     }
     for set in &recipe.eval.sets {
         let prepared = maker.prepare(&set.name, &set.source, 0.0, None)?;
-        held_out.extend(maker.held_out(&set.name, false, Some(&prepared.train))?);
+        held_out.extend(maker.held_out(&set.name, Some(&prepared.train))?);
     }
     let data = Data { sampler: Sampler::new(sources, recipe.seed)?, keep_sources, held_out };
     super::announce(recipe, &data);
@@ -99,9 +84,10 @@ impl Maker<'_> {
     ) -> Result<Prepared> {
         let options = PrepareOptions {
             validation,
-            split_seed: self.recipe.seed,
-            bos: self.recipe.data.bos && self.tokenizer.bos().is_some(),
-            eos: self.recipe.data.eos && self.tokenizer.eos().is_some(),
+            split_seed: self.recipe.data.split_seed,
+            // Asked for and not there is an error of `prepare`; not asked for, it is whatever the tokenizer has.
+            bos: self.recipe.data.bos.unwrap_or(self.tokenizer.bos().is_some()),
+            eos: self.recipe.data.eos.unwrap_or(self.tokenizer.eos().is_some()),
             max_tokens,
             ..PrepareOptions::default()
         };
@@ -129,7 +115,7 @@ impl Maker<'_> {
         Ok(rows.mask_documents(self.recipe.data.mask_documents))
     }
 
-    fn held_out(&self, name: &str, keep: bool, prefix: Option<&Path>) -> Result<Option<HeldOut>> {
+    fn held_out(&self, name: &str, prefix: Option<&Path>) -> Result<Option<HeldOut>> {
         let Some(prefix) = prefix else { return Ok(None) };
         let rows = self.rows(prefix)?;
         ensure!(
@@ -137,11 +123,20 @@ impl Maker<'_> {
             "{name}: its held-out part is shorter than one row of {} tokens; raise data.validation or give more text",
             self.recipe.data.sequence_length
         );
-        Ok(Some(HeldOut { name: name.to_owned(), keep, rows }))
+        Ok(Some(HeldOut { name: name.to_owned(), rows }))
     }
 }
 
 impl Data {
+    /// A digest over every text that is scored and over how many rows of it are.
+    pub(super) fn held_out_digest(&self, recipe: &Recipe) -> String {
+        let mut text = format!("{} rows of {}", recipe.eval.rows, recipe.data.sequence_length);
+        for set in &self.held_out {
+            text.push_str(&format!(", {} {}", set.name, set.rows.shard().content_digest()));
+        }
+        llama_pro_checkpoint::digest(text.as_bytes())
+    }
+
     /// The mixture in words.
     pub(super) fn describe(&self) -> String {
         let parts = self.sampler.names().iter().zip(self.sampler.mixture().quotas());
@@ -165,13 +160,13 @@ impl HeldOut {
 }
 
 /// Where sources are looked for. The lock file inside the program is written beside the cache for the readers.
-pub(super) fn environment(base_dir: &Path, scratch: &Path) -> Result<Environment> {
-    std::fs::create_dir_all(scratch).with_context(|| scratch.display().to_string())?;
-    let lockfile = scratch.join("Cargo.lock");
+pub(super) fn environment(recipe: &Recipe, cache: &Path) -> Result<Environment> {
+    std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
+    let lockfile = cache.join("Cargo.lock");
     if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
         llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
     }
     let home = |name| std::env::var_os(name).map(PathBuf::from);
     let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Ok(Environment { base_dir: base_dir.to_owned(), cargo_home, lockfile: Some(lockfile), vendor: None })
+    Ok(Environment { base_dir: recipe.folder(), cargo_home, lockfile: Some(lockfile), vendor: None })
 }

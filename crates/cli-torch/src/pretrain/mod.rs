@@ -1,0 +1,306 @@
+//! `pretrain`: base, new blocks, data, score, train, score again, and a table that says what happened.
+//!
+//! Every stage leaves its result in the run folder and is not done again by `--resume`, which first makes sure that all
+//! it was made from is still the same.
+
+mod base;
+mod data;
+mod evaluate;
+mod preflight;
+mod summary;
+mod undo;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use llama_pro_checkpoint::Checkpoint;
+use llama_pro_cli::{output, progress};
+use llama_pro_eval::EvalTable;
+use llama_pro_expand::{Expansion, model_digest};
+use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
+use llama_pro_run::{Invocation, Provenance, RunFolder};
+use llama_pro_train::{Dtype, Fit, Outcome, Parameters, Trainer, fit, latest};
+use tch::{Device, Kind};
+
+use crate::recipe::{self, Recipe};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A recipe [default: the embedded miniature].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key of the recipe, as train.steps=100 or data.sources.code.weight=0.3.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run folder [default: runs/pretrain-DATE-TIME, with --control runs/control-full-DATE-TIME].
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on with the run in --run, or with the last one.
+    #[arg(long, conflicts_with_all = ["config", "set", "control"])]
+    resume: bool,
+    /// The same batches for comparison: `full` trains every weight of the unexpanded base.
+    #[arg(long, value_enum)]
+    control: Option<ControlKind>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ControlKind {
+    Full,
+}
+
+/// Where runs go when nothing else is said.
+const RUNS: &str = "runs";
+const STEMS: [&str; 2] = ["pretrain", "control-full"];
+
+pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
+    let stop = progress::interrupted()?;
+    if args.resume {
+        let (run, recipe) = reopen(args)?;
+        let job = Job { run: &run, recipe: &recipe, threads, resumed: true, stop: &stop };
+        return job.work();
+    }
+    let mut recipe = recipe::load(args.config.as_deref(), &args.set)?;
+    let mut stem = STEMS[0];
+    if let Some(ControlKind::Full) = args.control {
+        recipe = recipe.into_control();
+        stem = STEMS[1];
+    }
+    preflight::check(&recipe, args.control.is_some())?;
+    let dir = args.run.clone().unwrap_or_else(|| RunFolder::fresh_name(Path::new(RUNS), stem));
+    let undo = undo::Undo::new(&dir, &cache());
+    let run = RunFolder::create(&dir, &toml::Table::try_from(&recipe)?)?;
+    let job = Job { run: &run, recipe: &recipe, threads, resumed: false, stop: &stop };
+    let result = job.work();
+    if result.is_err() && !run.metrics().exists() {
+        undo.undo();
+    }
+    result
+}
+
+/// Token shards, shared by all runs: they are found again by what they were made of.
+fn cache() -> PathBuf {
+    Path::new(RUNS).join("data")
+}
+
+/// The run folder to go on with and its recipe.
+fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
+    let dir = match &args.run {
+        Some(dir) => dir.clone(),
+        None => last_run()?.with_context(|| format!("{RUNS}: no run to go on with; name one with --run"))?,
+    };
+    let run = RunFolder::resume(&dir)?;
+    let text = toml::to_string(&run.read_recipe()?)?;
+    let (recipe, _) = llama_pro_run::load_recipe::<Recipe>(&run.recipe(), &text, &[])?;
+    recipe.check()?;
+    Ok((run, recipe))
+}
+
+/// The newest run of either kind: names end in the time they were made at.
+fn last_run() -> Result<Option<PathBuf>> {
+    let mut newest: Option<(String, PathBuf)> = None;
+    for stem in STEMS {
+        let Some(path) = RunFolder::latest(Path::new(RUNS), stem)? else { continue };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let time = name.trim_start_matches(stem).to_owned();
+        if newest.as_ref().is_none_or(|(t, _)| *t < time) {
+            newest = Some((time, path));
+        }
+    }
+    Ok(newest.map(|(_, path)| path))
+}
+
+/// One start of a run, new or resumed.
+struct Job<'a> {
+    run: &'a RunFolder,
+    recipe: &'a Recipe,
+    threads: Option<u32>,
+    resumed: bool,
+    stop: &'a Arc<AtomicBool>,
+}
+
+impl Job<'_> {
+    /// Everything from the base to the closing table, or from wherever an earlier part of the run has come to.
+    fn work(&self) -> Result<()> {
+        let (run, recipe) = (self.run, self.recipe);
+        let device = choose_device(&recipe.device)?;
+        let threads = self.set_threads(device)?;
+        tracing::info!("run {} on {}", run.dir().display(), describe(device));
+
+        let base = base::folder(recipe, run)?;
+        let model_dir = base::expanded(recipe, run, &base, self.stop)?;
+        let checkpoint = Checkpoint::open(&model_dir)?;
+        let record = Expansion::read(&model_dir)?;
+        if let Some(record) = &record {
+            record.check(&checkpoint)?;
+        }
+        self.go_on()?;
+        let data = data::prepare(recipe, &checkpoint, &cache())?;
+        let inputs = BTreeMap::from([
+            ("recipe".to_owned(), recipe.digest()?),
+            ("data".to_owned(), data.sampler.fingerprint()),
+            ("held-out".to_owned(), data.held_out_digest(recipe)),
+            ("model".to_owned(), model_digest(&checkpoint)?),
+            ("base".to_owned(), model_digest(&Checkpoint::open(&base)?)?),
+            ("threads".to_owned(), threads),
+        ]);
+        self.provenance(&inputs)?;
+        self.go_on()?;
+
+        let model = Llama::load(&checkpoint, &load_options(recipe, record.as_ref(), device)?)?;
+        let reference = reference(recipe, &model, &base, device)?;
+        let before = self.score_once("before", &model, Blocks::Grown, &data)?;
+        // Until it is trained, the grown model is its base to the bit; one that was trained before is not.
+        let base_before = match &record {
+            Some(record) if record.is_trained() => {
+                Some(self.score_once("before-base", &model, Blocks::Base, &data)?)
+            }
+            Some(_) => Some(before.clone()),
+            None => None,
+        };
+
+        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
+        let mut watch = watch::Watch::new(run, recipe, &data)?;
+        let setup = Fit {
+            config: &recipe.train,
+            sampler: &data.sampler,
+            keep_sources: &data.keep_sources,
+            run,
+            inputs,
+            resume: if self.resumed { latest(run)? } else { None },
+            stop: self.stop,
+        };
+        let outcome = fit(&mut trainer, &setup, &mut watch);
+        watch.close();
+        let (tokens, seconds) = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
+            Outcome::Finished { tokens, seconds } => (tokens, seconds),
+            Outcome::Stopped { step } => {
+                println!("stopped after step {step} of {}; go on with", recipe.train.steps);
+                println!("  cargo xtask pretrain --resume --run {}", run.dir().display());
+                return Ok(());
+            }
+        };
+
+        let after = self.score_once("after", trainer.model(), Blocks::Grown, &data)?;
+        let base_path_identical = base_before
+            .map(|before| {
+                let again = evaluate::score(trainer.model(), Blocks::Base, &data, recipe, "base path")?;
+                Ok::<_, anyhow::Error>(same_rows(&before, &again))
+            })
+            .transpose()?;
+        let bar = progress::bytes("writing the model");
+        bar.set_length(checkpoint.total_bytes());
+        let frozen_checked =
+            trainer.export(&checkpoint, &run.model(), Some(Arc::clone(self.stop)), &|more| bar.inc(more));
+        bar.finish_and_clear();
+        summary::finish(&summary::Facts {
+            run,
+            recipe,
+            trainer: &trainer,
+            before: &before,
+            after: &after,
+            frozen_checked: frozen_checked?,
+            base_path_identical,
+            new_blocks: record.as_ref().map(Expansion::new_blocks).unwrap_or_default(),
+            tokens,
+            seconds,
+        })
+    }
+
+    /// Stops between two stages when asked to.
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("stopped before training began; nothing is lost but time");
+        }
+        Ok(())
+    }
+
+    /// The last bits of a result on the CPU depend on the number of threads, so a resumed run takes the number it began
+    /// with. Returns what decides them.
+    fn set_threads(&self, device: Device) -> Result<String> {
+        if device != Device::Cpu {
+            return Ok(describe(device));
+        }
+        if self.resumed && self.threads.is_none() && self.run.provenance().exists() {
+            let recorded = Provenance::read(&self.run.provenance())?.inputs.get("threads").cloned();
+            if let Some(n) = recorded.and_then(|n| n.parse::<i32>().ok()).filter(|n| (1..=4096).contains(n)) {
+                tch::set_num_threads(n);
+            }
+        }
+        Ok(tch::get_num_threads().to_string())
+    }
+
+    /// Scores a model, or reads the scores that an earlier part of the same run wrote.
+    fn score_once(&self, name: &str, model: &Llama, path: Blocks, data: &data::Data) -> Result<EvalTable> {
+        let file = self.run.eval().join(format!("{name}.json"));
+        if file.exists() {
+            return Ok(EvalTable::read(&file)?);
+        }
+        let table = evaluate::score(model, path, data, self.recipe, name)?;
+        self.run.write_eval(name, &table)?;
+        Ok(table)
+    }
+
+    /// Writes where the run comes from, or, for one that goes on, refuses whatever is no longer what it was made of.
+    fn provenance(&self, inputs: &BTreeMap<String, String>) -> Result<()> {
+        let command: Vec<String> = std::env::args().collect();
+        let path = self.run.provenance();
+        let program = format!("llama-pro {}", env!("CARGO_PKG_VERSION"));
+        let mut now = Provenance::new(program, command.clone(), None);
+        for (name, digest) in inputs {
+            now.input(name, digest);
+        }
+        if !path.exists() {
+            return Ok(self.run.write_provenance(&now)?);
+        }
+        let mut then = Provenance::read(&path)?;
+        let changed = then.changed_inputs(&now);
+        ensure!(
+            changed.is_empty(),
+            "{}: cannot go on, since this is no longer what the run was made of: {}",
+            self.run.dir().display(),
+            changed.join("; ")
+        );
+        then.resumed.push(Invocation::now(command));
+        Ok(self.run.write_provenance(&then)?)
+    }
+}
+
+fn load_options(recipe: &Recipe, record: Option<&Expansion>, device: Device) -> Result<LoadOptions> {
+    let trained = match (recipe.train.parameters, record) {
+        (Parameters::All, _) => Trained::All,
+        (Parameters::Added, Some(record)) => Trained::Names(record.trained_names()),
+        (Parameters::Added, None) => bail!(preflight::NOTHING_ADDED),
+    };
+    let kind = match recipe.train.dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::Bf16 => Kind::BFloat16,
+    };
+    let added = record.map(Expansion::new_blocks).unwrap_or_default();
+    Ok(LoadOptions { device, kind: Some(kind), trained, added })
+}
+
+/// The base for the KL term, where the trained model has none inside it.
+fn reference(recipe: &Recipe, model: &Llama, base: &Path, device: Device) -> Result<Option<Llama>> {
+    let wanted = recipe.keep_weights().kl > 0.0;
+    // With every weight trained, skipping the new blocks no longer gives the base.
+    if !wanted || (recipe.train.parameters == Parameters::Added && model.added().contains(&true)) {
+        return Ok(None);
+    }
+    let options = LoadOptions { device, kind: Some(model.kind()), ..LoadOptions::default() };
+    Ok(Some(Llama::load(&Checkpoint::open(base)?, &options)?))
+}
+
+/// Whether two scorings of the same texts agree to the last bit.
+fn same_rows(a: &EvalTable, b: &EvalTable) -> bool {
+    a.sets.len() == b.sets.len() && a.sets.iter().zip(&b.sets).all(|(a, b)| a.rows == b.rows)
+}
+
+/// A line for the log: what will be trained.
+fn announce(recipe: &Recipe, data: &data::Data) {
+    let tokens = recipe.input_tokens();
+    tracing::info!("{} steps, {} tokens, over {}", recipe.train.steps, output::count(tokens), data.describe());
+}

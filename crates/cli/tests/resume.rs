@@ -1,0 +1,250 @@
+//! A run that is killed, stopped or tampered with: it goes on to the same bits, or says in one line why it does not.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{STEPS, assert_unchanged, curve, flip, outcome, program, run, tree, workplace};
+
+const START: [&str; 5] = ["pretrain", "--config", "grow.toml", "--run", "b"];
+const RESUME: [&str; 4] = ["pretrain", "--resume", "--run", "b"];
+
+/// A moment in a run, seen from outside.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// metrics.jsonl has so many lines.
+    Lines(usize),
+    /// Something is there.
+    Exists(&'static str),
+}
+
+impl Moment {
+    fn has_come(self, run: &Path) -> bool {
+        match self {
+            Self::Lines(n) => {
+                fs::read(run.join("metrics.jsonl")).is_ok_and(|b| b.iter().filter(|&&c| c == b'\n').count() >= n)
+            }
+            Self::Exists(name) => run.join(name).exists(),
+        }
+    }
+}
+
+fn start(dir: &Path, args: &[&str]) -> Child {
+    let mut command = program(dir);
+    command.args(args).args(["--threads", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Waits for a moment, or for the program's end.
+fn wait(child: &mut Child, run: &Path, moment: Moment) {
+    let begun = Instant::now();
+    while !moment.has_come(run) && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{moment:?} never came");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let line = format!("kill -{name} {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &line]).status().unwrap().success());
+}
+
+/// Starts (or goes on) and kills at a moment. Whether the program was still there to be killed.
+fn kill_at(dir: &Path, args: &[&str], moment: Moment) -> bool {
+    let mut child = start(dir, args);
+    wait(&mut child, &dir.join("b"), moment);
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    if let Some(code) = output.status.code() {
+        assert_eq!(code, 0, "{moment:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.code().is_none()
+}
+
+/// Starts a run, stops it at a moment with Ctrl-C, and gives back what it printed.
+fn stop_at(dir: &Path, args: &[&str], moment: Moment) -> String {
+    let mut child = start(dir, args);
+    wait(&mut child, &dir.join("b"), moment);
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn kills_at_any_moment_change_nothing() {
+    let dir = workplace();
+    let dir = dir.path();
+    run(dir, "pretrain --config grow.toml --run a").ok();
+    let moments = [
+        Moment::Exists("recipe.toml"),
+        Moment::Exists("expanded"),
+        Moment::Exists("eval/before.json"),
+        Moment::Lines(1),
+        Moment::Lines(4),
+        Moment::Lines(9),
+        Moment::Exists("checkpoints/step-00000010"),
+        Moment::Lines(23),
+        Moment::Lines(24),
+        Moment::Lines(41),
+        Moment::Exists("checkpoints/step-00000048"),
+        Moment::Exists("eval/after.json"),
+        Moment::Exists("model"),
+    ];
+    let mut killed = 0;
+    let mut begun = false;
+    for moment in moments {
+        killed += usize::from(kill_at(dir, if begun { &RESUME } else { &START }, moment));
+        begun |= dir.join("b/recipe.toml").exists();
+    }
+    println!("killed {killed} times of {}", moments.len());
+    assert!(killed >= 8, "killed only {killed} times: the moments are no test");
+    run(dir, "pretrain --resume --run b").ok();
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    assert_eq!(curve(&a), curve(&b), "losses and norms");
+    assert!(outcome(&a) == outcome(&b), "weights, optimizer or model");
+    for file in ["eval/before.json", "eval/after.json", "eval/changes.json", "recipe.toml"] {
+        assert_eq!(fs::read(a.join(file)).unwrap(), fs::read(b.join(file)).unwrap(), "{file}");
+    }
+    let left: Vec<_> = tree(&b).into_keys().filter(|n| n.to_string_lossy().ends_with(".partial")).collect();
+    assert!(left.is_empty(), "half-written: {left:?}");
+    run(dir, "verify b/model --base base/model").ok();
+    // Every going-on stands in the provenance.
+    let provenance = common::json_file(&b.join("provenance.json"));
+    assert!(provenance["resumed"].as_array().unwrap().len() >= 5, "{provenance:#}");
+    // A finished run has nothing to do, and does nothing to its results.
+    let before = outcome(&b);
+    run(dir, "pretrain --resume --run b").ok();
+    assert!(outcome(&b) == before && curve(&a) == curve(&b));
+}
+
+#[test]
+fn ctrl_c_stops_with_a_checkpoint_and_the_way_on() {
+    let dir = workplace();
+    let dir = dir.path();
+    run(dir, "pretrain --config grow.toml --run a").ok();
+    let mut last = 0;
+    let mut args: &[&str] = &START;
+    for lines in [2, 17, 18] {
+        let said = stop_at(dir, args, Moment::Lines(lines));
+        let mut words = said.strip_prefix("stopped after step ").unwrap_or_else(|| panic!("{said}")).split(' ');
+        let step: u64 = words.next().unwrap().parse().unwrap();
+        assert!(step > last && step < STEPS, "{said}");
+        assert!(said.contains(&format!("of {STEPS};")) && said.contains("pretrain --resume --run b"), "{said}");
+        assert!(dir.join(format!("b/checkpoints/step-{step:08}/manifest.json")).exists(), "{said}");
+        assert_eq!(curve(&dir.join("b")).last().unwrap().0, step, "a step more or less in metrics.jsonl");
+        assert!(!dir.join("b/model").exists());
+        (last, args) = (step, &RESUME);
+    }
+    run(dir, "pretrain --resume --run b").ok();
+    assert_eq!(curve(&dir.join("a")), curve(&dir.join("b")));
+    assert!(outcome(&dir.join("a")) == outcome(&dir.join("b")));
+}
+
+#[test]
+fn ctrl_c_before_the_first_step_is_heard() {
+    let dir = workplace();
+    let dir = dir.path();
+    // After the expansion, while texts are prepared and scored: no step has been taken yet.
+    let mut child = start(dir, &START);
+    wait(&mut child, &dir.join("b"), Moment::Exists("expanded"));
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.starts_with("stopped after step "), "{said}");
+    assert!(curve(&dir.join("b")).len() < STEPS as usize / 2, "it went on as if nothing had been said");
+}
+
+#[test]
+fn one_run_folder_has_one_process() {
+    let dir = workplace();
+    let dir = dir.path();
+    let mut child = start(dir, &START);
+    wait(&mut child, &dir.join("b"), Moment::Lines(3));
+    signal(&child, "STOP");
+    let before = tree(&dir.join("b"));
+    let second = run(dir, "pretrain --resume --run b");
+    let third = run(dir, "pretrain --config grow.toml --run b");
+    assert_unchanged(&before, &dir.join("b"));
+    signal(&child, "CONT");
+    signal(&child, "INT");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    second.refused(&["b: the run is in use by another process"]);
+    third.refused(&["b: cannot make a run here", "resume it"]);
+}
+
+#[test]
+fn what_was_tampered_with_is_refused() {
+    let dir = workplace();
+    let dir = dir.path();
+    stop_at(dir, &START, Moment::Lines(12));
+    let b = dir.join("b");
+    let step = curve(&b).last().unwrap().0;
+    let last = b.join(format!("checkpoints/step-{step:08}"));
+    let place = |name: &str| format!("step-{step:08}/{name}");
+    // Of a refused resume, only the record of the attempt may change.
+    let keep = || {
+        let mut all = tree(&b);
+        all.remove(Path::new("provenance.json"));
+        all
+    };
+    let refused = |words: &[&str]| {
+        let before = keep();
+        run(dir, "pretrain --resume --run b").refused(words);
+        assert!(keep() == before, "a refused resume changed the run folder");
+    };
+    for name in ["weights.safetensors", "optimizer.safetensors", "state.json"] {
+        let (path, good) = (last.join(name), fs::read(last.join(name)).unwrap());
+        flip(&path, good.len() - 5);
+        refused(&[&place(name), "damaged", "digest differs"]);
+        fs::write(&path, &good[..good.len() / 2]).unwrap();
+        refused(&[&place(name), "damaged", "size"]);
+        fs::remove_file(&path).unwrap();
+        refused(&[&place(name)]);
+        fs::write(&path, good).unwrap();
+    }
+    let manifest = last.join("manifest.json");
+    let good = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, &good[..good.len() / 2]).unwrap();
+    refused(&[&place("manifest.json"), "not a manifest"]);
+    fs::write(&manifest, good.replacen("weights.safetensors", "weight.safetensors", 1)).unwrap();
+    refused(&[&place("manifest.json"), "does not list weights.safetensors"]);
+    fs::write(&manifest, &good).unwrap();
+
+    // Another learning rate in the recipe: the checkpoint belongs to another run.
+    let recipe = fs::read_to_string(b.join("recipe.toml")).unwrap();
+    let edited = recipe.replace("learning-rate = 0.01\n", "learning-rate = 0.02\n");
+    assert_ne!(recipe, edited);
+    fs::write(b.join("recipe.toml"), &edited).unwrap();
+    refused(&[&format!("step-{step:08}"), "belongs to another run", "recipe was blake3:"]);
+    fs::write(b.join("recipe.toml"), recipe.replace("learning-rate", "learning-rat")).unwrap();
+    refused(&["recipe.toml", "unknown key `learning-rat`", "did you mean `learning-rate`?"]);
+    fs::write(b.join("recipe.toml"), &recipe).unwrap();
+
+    // Another number of threads gives other last bits.
+    let output = program(dir).args(RESUME).args(["--threads", "2"]).output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("threads was 1, is 2") && line.lines().count() == 1, "{line}");
+
+    // Other text to learn from.
+    let text = fs::read_to_string(dir.join("keep.txt")).unwrap();
+    fs::write(dir.join("keep.txt"), text.replace("boats", "ships")).unwrap();
+    refused(&["belongs to another run", "data was blake3:"]);
+    fs::write(dir.join("keep.txt"), &text).unwrap();
+
+    // A frozen weight of the expanded model.
+    let (file, at) = common::place_of(&b.join("expanded"), "model.embed_tokens.weight");
+    flip(&file, at);
+    refused(&["belongs to another run", "model was blake3:"]);
+    flip(&file, at);
+
+    // All put back: it goes on.
+    run(dir, "pretrain --resume --run b").ok();
+    assert_eq!(curve(&b).len(), STEPS as usize);
+    run(dir, "verify b/model --base base/model").ok();
+}
