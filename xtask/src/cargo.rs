@@ -99,7 +99,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// then all that cargo says. Its messages are held back until one of the two is known.
 pub(crate) fn build_program(host: &Host, libtorch: &Path) -> Result<PathBuf> {
     let mut cargo = cargo(host, Some(libtorch))?;
-    cargo.args(["build", "--release", "--package", "llama-pro-cli", "--locked"]);
+    // The whole workspace, though two programs are wanted: with fewer packages cargo would choose other features for
+    // shared dependencies and compile them, and tch, a second time for the tests.
+    cargo.args(["build", "--release", "--workspace", "--bins", "--locked"]);
     cargo.arg("--message-format=json-render-diagnostics");
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) && variable("NO_COLOR").is_none() {
         // Its stderr is a pipe here, so it must be told of the terminal behind it.

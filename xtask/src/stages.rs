@@ -80,7 +80,8 @@ fn checks(host: &Host, times: &mut Times) -> Result<()> {
         run(cargo(host, Some(&libtorch.root))?.args(words.split(' '))).context(words.to_owned())
     };
     times.stage("boundaries and tidiness", || {
-        cargo("test --release --locked --package llama-pro-tests --test boundaries --test tidy")
+        // The whole workspace: see `build_program`.
+        cargo("test --release --locked --workspace --test boundaries --test tidy")
     })?;
     times.stage("clippy", || cargo("clippy --release --workspace --all-targets --locked -- -D warnings"))?;
     if find_program("cargo-deny", &std::env::var_os("PATH").unwrap_or_default()).is_none() {

@@ -1,6 +1,6 @@
 //! `expand`, `verify`, `strip` and `inspect` through the program: the way there and back, and what each says as JSON.
 //!
-//! Expected counts come from the files by a reader of this folder, not from the program.
+//! `verify --logits` is in `crates/cli-torch/tests/verify.rs`. Expected counts come from the files by a reader of this folder, not from the program.
 
 mod common;
 
@@ -36,7 +36,9 @@ fn there_and_back() {
         assert_eq!(report["written"], true);
         assert_eq!(report["tensors"], big.len());
         assert_eq!(report["bytes"], bytes(&big));
-        assert!(report["seconds"].as_f64().unwrap() > 0.0 && report["bytes_per_second"].as_f64().unwrap() > 0.0);
+        assert!(
+            report["seconds"].as_f64().unwrap() > 0.0 && report["bytes_per_second"].as_f64().unwrap() > 0.0
+        );
         assert!(cfg!(not(target_os = "linux")) || report["peak_bytes"].as_u64().unwrap() > 1 << 20);
         assert_eq!(report["plan"]["base_layers"], 4);
         let layers = report["plan"]["layers"].as_array().unwrap();
@@ -60,7 +62,7 @@ fn there_and_back() {
             }
         }
 
-        let proof = run(dir, "verify grown --base base --logits --json").ok().json();
+        let proof = run(dir, "verify grown --base base --json").ok().json();
         let checks = proof["proof"]["checks"].as_array().unwrap();
         let names: Vec<&str> = checks.iter().map(|c| c["name"].as_str().unwrap()).collect();
         for check in ["digests", "zeros", "copies", "base-config", "base-tensors"] {
@@ -70,12 +72,7 @@ fn there_and_back() {
         assert_eq!(proof["proof"]["tensors"], big.len());
         assert_eq!(proof["proof"]["bytes"], bytes(&big));
         let config = json_file(&dir.join("base/config.json"));
-        assert_eq!(proof["logits"]["different"], 0);
-        assert_eq!(proof["logits"]["compared"], 4 * 64 * config["vocab_size"].as_u64().unwrap());
-        assert_eq!(proof["logits"]["path"], "grown");
-        // Without the base, the folder is compared with itself, new blocks skipped.
-        let alone = run(dir, "verify grown --logits --json").ok().json();
-        assert_eq!(alone["logits"]["different"], 0);
+        assert_eq!(proof["logits"], Value::Null);
 
         let stripped = run(dir, "strip grown back --json").ok().json();
         assert_eq!(stripped["identical"], true);
@@ -106,8 +103,8 @@ fn two_generations_and_chosen_places() {
     let dir = dir.path();
     let report = run(dir, "expand grown taller --at 1,7 --json").ok().json();
     assert_eq!(report["plan"]["base_layers"], 6);
-    run(dir, "verify taller --base base --logits").ok();
-    run(dir, "verify taller --base grown --logits").ok();
+    run(dir, "verify taller --base base").ok();
+    run(dir, "verify taller --base grown").ok();
     let found = run(dir, "inspect taller --json").ok().json();
     assert_eq!((&found["blocks"], &found["generations"]), (&json!(8), &json!(2)));
     run(dir, "strip taller one").ok();
@@ -180,20 +177,6 @@ fn one_flipped_bit_is_found() {
 }
 
 #[test]
-fn logits_that_differ_fail() {
-    let (dir, _) = grown("llama2");
-    let dir = dir.path();
-    // A base with one other weight: the record is sound, the models are not the same.
-    let (file, at) = place_of(&dir.join("base"), "model.layers.0.mlp.up_proj.weight");
-    let mut all = fs::read(&file).unwrap();
-    all[at + 3] ^= 0x80;
-    fs::write(&file, all).unwrap();
-    let ran = run(dir, "verify grown --base base --logits");
-    assert_eq!(ran.code, Some(1), "{ran:#?}");
-    assert!(ran.stdout.contains("FAIL logits") && ran.stdout.contains("FAIL base-tensors"), "{ran:#?}");
-}
-
-#[test]
 fn inspect_counts_what_is_there() {
     for name in FIXTURES {
         let (dir, _) = grown(name);
@@ -240,7 +223,10 @@ fn inspect_counts_what_is_there() {
             }
             assert_eq!(found["train_memory"], json!(expected));
             let text = run(dir, &format!("inspect {folder}")).ok().stdout;
-            assert!(text.contains(&format!("({all})")) && text.contains(&format!("{blocks} blocks")), "{text}");
+            assert!(
+                text.contains(&format!("({all})")) && text.contains(&format!("{blocks} blocks")),
+                "{text}"
+            );
         }
     }
 }

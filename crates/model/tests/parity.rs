@@ -104,3 +104,38 @@ fn llama2_legacy_config() {
     let expected = Expected::read(&fixture("llama2").join("expected.safetensors"));
     check_folder("llama2-legacy-config", folder.path(), &expected);
 }
+
+/// The older spelling of the rope scalings, written beside the fixtures by their maker, gives the same logits.
+#[test]
+fn legacy_spellings_of_rope_scaling() {
+    for name in ["llama-rope-yarn", "llama-rope-yarn-mscale", "llama-rope-llama3"] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(fixture(name).join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        std::fs::copy(fixture(name).join("config.legacy.json"), folder.path().join("config.json")).unwrap();
+        let expected = Expected::read(&fixture(name).join("expected.safetensors"));
+        let logits = load(folder.path(), Trained::Nothing, Kind::Float);
+        let logits = logits.logits(&Inputs::tokens(&expected.get("input_ids")), Path::Grown).unwrap();
+        assert!(max_difference(&logits, &expected.get("logits")) <= FLOAT32, "{name}");
+    }
+}
+
+/// bfloat16 has 8 bits: transformers' own two attention paths lie 0.036 to 0.047 apart on these fixtures, and up to
+/// 0.067 from float32. So the bound is relative: no further from the float32 truth than transformers is, with a margin
+/// for another order of operations, and 1e-2 root mean square.
+#[test]
+fn bfloat16_is_as_near_to_the_truth_as_transformers() {
+    let theirs = Expected::read(&fixture("bf16-logits.safetensors"));
+    for name in ["llama2", "mistral-window", "llama3-gqa-tied-bf16-sharded"] {
+        let expected = Expected::read(&fixture(name).join("expected.safetensors"));
+        let truth = expected.get("logits");
+        let model = load(&fixture(name), Trained::Nothing, Kind::BFloat16);
+        let ours = model.logits(&Inputs::tokens(&expected.get("input_ids")), Path::Grown).unwrap();
+        let rms = |t: &Tensor| (t.to_kind(Kind::Double) - &truth).square().mean(Kind::Double).sqrt().double_value(&[]);
+        let their_max = ["eager", "sdpa"].map(|way| max_difference(&theirs.get(&format!("{name}.{way}")), &truth));
+        let their_rms = ["eager", "sdpa"].map(|way| rms(&theirs.get(&format!("{name}.{way}"))));
+        let (our_max, our_rms) = (max_difference(&ours, &truth), rms(&ours));
+        println!("{name}: bf16 max {our_max:.3} rms {our_rms:.4}; transformers {their_max:.3?} {their_rms:.4?}");
+        assert!(our_rms <= 1.1 * their_rms[0].max(their_rms[1]) && our_rms <= 1e-2, "{name}: rms {our_rms}");
+        assert!(our_max <= 1.5 * their_max[0].max(their_max[1]), "{name}: max {our_max}");
+    }
+}

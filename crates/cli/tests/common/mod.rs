@@ -1,8 +1,12 @@
 //! The program as a user runs it, folders to run it on, and readers that share no code with it.
 //!
-//! Everything runs on one thread: models this small are fastest so, and results depend on the number in the last bit.
+//! `crates/cli-torch/tests` use this file too: there the program is `llama-pro-torch`, which `llama-pro` starts with the
+//! same arguments. Everything runs on one thread: models this small are fastest so, and results depend on the number in the last bit.
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+pub(crate) mod broken;
+pub(crate) mod disk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,9 +20,16 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
+/// Of the package that is tested: cargo names only its own program.
+const PROGRAM: &str =
+    match (option_env!("CARGO_BIN_EXE_llama-pro"), option_env!("CARGO_BIN_EXE_llama-pro-torch")) {
+        (Some(path), _) | (None, Some(path)) => path,
+        (None, None) => panic!("cargo names no program"),
+    };
+
 /// The program in a working folder, with logs of errors only.
 pub(crate) fn program(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_llama-pro"));
+    let mut command = Command::new(PROGRAM);
     command.current_dir(dir).env("LLAMA_PRO_LOG", "error").stdin(Stdio::null());
     command
 }
@@ -32,14 +43,14 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-/// Runs `llama-pro ARGS --threads 1` in `dir`. Arguments are separated by blanks.
+/// Runs `llama-pro --threads 1 ARGS` in `dir`. Arguments are separated by blanks.
 pub(crate) fn run(dir: &Path, args: &str) -> Ran {
     run_list(dir, &args.split_whitespace().collect::<Vec<_>>())
 }
 
 /// [`run`] with arguments that may hold blanks.
 pub(crate) fn run_list(dir: &Path, args: &[&str]) -> Ran {
-    let output = program(dir).args(args).args(["--threads", "1"]).output().unwrap();
+    let output = program(dir).args(["--threads", "1"]).args(args).output().unwrap();
     Ran {
         command: format!("llama-pro {}", args.join(" ")),
         code: output.status.code(),
@@ -87,6 +98,14 @@ impl Ran {
         }
         self
     }
+}
+
+/// Runs what must be refused, and holds the program to leaving everything as it was.
+#[track_caller]
+pub(crate) fn refused(dir: &Path, args: &str, words: &[&str]) {
+    let before = tree(dir);
+    run(dir, args).refused(words);
+    assert_unchanged(&before, dir);
 }
 
 /// Everything below a folder, hidden names too: files with their bytes, folders with nothing.

@@ -1,13 +1,16 @@
 //! `llama-pro pretrain` from a recipe to a finished run folder, in miniature: a base from nothing, then its growth with
 //! replay and KL, and the control that trains everything.
 
+#[path = "../../cli/tests/common/mod.rs"]
 mod common;
 
 use std::path::Path;
 
 use common::{
-    BASE_RECIPE, STEPS, curve, json_file, metrics, model_tensors, outcome, run, run_list, tensors_of, tree, workplace,
+    BASE_RECIPE, STEPS, curve, json_file, metrics, model_tensors, outcome, run, run_list, tensors_of, tree,
+    workplace,
 };
+use llama_pro_expand::Placement;
 use serde_json::{Value, json};
 
 /// Names in a folder, sorted.
@@ -26,7 +29,10 @@ fn whole(run: &Path, steps: u64) {
     let events = names(run).into_iter().filter(|n| n.starts_with("events.out.tfevents.")).count();
     assert_eq!(events, 1, "TensorBoard files");
     assert_eq!(names(&run.join("eval")), ["after.json", "before.json", "changes.json"]);
-    assert!(tree(run).keys().all(|n| !n.to_string_lossy().ends_with(".partial")), "something half-written is left");
+    assert!(
+        tree(run).keys().all(|n| !n.to_string_lossy().ends_with(".partial")),
+        "something half-written is left"
+    );
     let steps_seen: Vec<u64> = curve(run).iter().map(|c| c.0).collect();
     assert_eq!(steps_seen, (1..=steps).collect::<Vec<_>>(), "the steps in metrics.jsonl");
     let last = run.join(format!("checkpoints/step-{steps:08}"));
@@ -38,7 +44,10 @@ fn whole(run: &Path, steps: u64) {
     assert_eq!(manifest.as_object().unwrap().len(), 3);
     assert_eq!(json_file(&last.join("state.json"))["step"], steps);
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
-    assert!(page.contains("<svg") && !page.contains("http://") && !page.contains("src="), "not self-contained");
+    assert!(
+        page.contains("<svg") && !page.contains("http://") && !page.contains("src="),
+        "not self-contained"
+    );
 }
 
 #[test]
@@ -46,7 +55,10 @@ fn a_base_from_nothing_learns() {
     let dir = workplace();
     let base = dir.path().join("base");
     whole(&base, 12);
-    assert_eq!(names(&base.join("model")), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    assert_eq!(
+        names(&base.join("model")),
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    );
     let config = json_file(&base.join("model/config.json"));
     assert_eq!((&config["num_hidden_layers"], &config["hidden_size"]), (&json!(2), &json!(32)));
     let lines = metrics(&base);
@@ -92,8 +104,11 @@ fn growth_keeps_every_frozen_byte() {
 
     // The base is in the model to the byte, and exactly the new blocks were trained.
     run(dir, "verify a/model --base base/model --logits").ok();
-    let (base, expanded, model) =
-        (model_tensors(&dir.join("base/model")), model_tensors(&a.join("expanded")), model_tensors(&a.join("model")));
+    let (base, expanded, model) = (
+        model_tensors(&dir.join("base/model")),
+        model_tensors(&a.join("expanded")),
+        model_tensors(&a.join("model")),
+    );
     let is_new = |name: &str| ["model.layers.1.", "model.layers.3."].iter().any(|p| name.starts_with(p));
     let mut frozen = 0;
     for (name, tensor) in &model {
@@ -136,15 +151,15 @@ fn growth_keeps_every_frozen_byte() {
             let perplexity = set["nats_per_token"].as_f64().unwrap().exp();
             let row = ran.stdout.lines().find(|l| l.contains(&format!(" {name} "))).unwrap();
             let cell = row.split('┆').nth(2 + column).unwrap().trim();
-            assert!((cell.parse::<f64>().unwrap() - perplexity).abs() < 0.006, "{name} {file}: {cell}, {perplexity}");
+            assert!(
+                (cell.parse::<f64>().unwrap() - perplexity).abs() < 0.006,
+                "{name} {file}: {cell}, {perplexity}"
+            );
         }
     }
     for word in ["math", "text", "to keep", "a/model", "a/report.html", "every score as before"] {
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
     }
-    // Made again by its own command, and with another run laid over it.
-    run(dir, "report a base --out both.html").ok();
-    assert!(dir.join("both.html").is_file());
     // The recipe in the folder, run again, is the same run.
     run(dir, "pretrain --config a/recipe.toml --run twin").ok();
     assert_eq!(curve(&dir.join("twin")), curve(&a), "losses of two equal runs");
@@ -175,17 +190,25 @@ fn the_control_trains_the_base_on_the_same_batches() {
     assert_ne!(a[0].2, b[0].2, "other weights, another gradient norm");
     let tokens = |run: &str| metrics(&dir.join(run)).iter().map(|l| l["tokens"].clone()).collect::<Vec<_>>();
     assert_eq!(tokens("grown"), tokens("full"), "not the same batches");
-    assert_eq!(json_file(&dir.join("grown/eval/before.json"))["sets"], json_file(&full.join("eval/before.json"))["sets"]);
+    assert_eq!(
+        json_file(&dir.join("grown/eval/before.json"))["sets"],
+        json_file(&full.join("eval/before.json"))["sets"]
+    );
     let rate = |run: &str| metrics(&dir.join(run))[0]["learning_rate"].as_f64().unwrap();
     assert!((rate("full") - 1e-3).abs() < 1e-12 && (rate("grown") - 1e-2).abs() < 1e-12);
-    assert_eq!(json_file(&full.join("summary.json"))["trained_parameters"], json_file(&full.join("summary.json"))["parameters"]);
+    assert_eq!(
+        json_file(&full.join("summary.json"))["trained_parameters"],
+        json_file(&full.join("summary.json"))["parameters"]
+    );
 }
 
 #[test]
 fn a_base_that_is_expanded_already_is_trained_as_it_is() {
     let dir = workplace();
     let dir = dir.path();
-    run(dir, "expand base/model ready --at 1").ok();
+    let options = llama_pro_expand::ExpandOptions::default();
+    llama_pro_expand::expand(&dir.join("base/model"), &dir.join("ready"), &Placement::At(vec![1]), &options)
+        .unwrap();
     run(dir, "pretrain --config grow.toml --run a --set base.model=ready --set train.steps=4").ok();
     assert!(!dir.join("a/expanded").exists());
     assert_eq!(json_file(&dir.join("a/summary.json"))["new_blocks"], json!([1]));
@@ -203,6 +226,9 @@ fn bfloat16_keeps_float32_masters() {
     assert!(weights.values().any(|t| t.f32().iter().any(|x| x.to_bits() & 0xffff != 0)));
     let summary = json_file(&dir.join("a/summary.json"));
     let trained = summary["trained_parameters"].as_u64().unwrap();
-    assert_eq!((&summary["optimizer_bytes"], &summary["gradient_bytes"]), (&json!(12 * trained), &json!(2 * trained)));
+    assert_eq!(
+        (&summary["optimizer_bytes"], &summary["gradient_bytes"]),
+        (&json!(12 * trained), &json!(2 * trained))
+    );
     run(dir, "verify a/model --base base/model").ok();
 }

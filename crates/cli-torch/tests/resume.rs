@@ -1,5 +1,6 @@
 //! A run that is killed, stopped or tampered with: it goes on to the same bits, or says in one line why it does not.
 
+#[path = "../../cli/tests/common/mod.rs"]
 mod common;
 
 use std::fs;
@@ -24,9 +25,8 @@ enum Moment {
 impl Moment {
     fn has_come(self, run: &Path) -> bool {
         match self {
-            Self::Lines(n) => {
-                fs::read(run.join("metrics.jsonl")).is_ok_and(|b| b.iter().filter(|&&c| c == b'\n').count() >= n)
-            }
+            Self::Lines(n) => fs::read(run.join("metrics.jsonl"))
+                .is_ok_and(|b| b.iter().filter(|&&c| c == b'\n').count() >= n),
             Self::Exists(name) => run.join(name).exists(),
         }
     }
@@ -34,7 +34,7 @@ impl Moment {
 
 fn start(dir: &Path, args: &[&str]) -> Child {
     let mut command = program(dir);
-    command.args(args).args(["--threads", "1"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["--threads", "1"]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
@@ -130,10 +130,14 @@ fn ctrl_c_stops_with_a_checkpoint_and_the_way_on() {
     let mut args: &[&str] = &START;
     for lines in [2, 17, 18] {
         let said = stop_at(dir, args, Moment::Lines(lines));
-        let mut words = said.strip_prefix("stopped after step ").unwrap_or_else(|| panic!("{said}")).split(' ');
+        let mut words =
+            said.strip_prefix("stopped after step ").unwrap_or_else(|| panic!("{said}")).split(' ');
         let step: u64 = words.next().unwrap().parse().unwrap();
         assert!(step > last && step < STEPS, "{said}");
-        assert!(said.contains(&format!("of {STEPS};")) && said.contains("pretrain --resume --run b"), "{said}");
+        assert!(
+            said.contains(&format!("of {STEPS};")) && said.contains("pretrain --resume --run b"),
+            "{said}"
+        );
         assert!(dir.join(format!("b/checkpoints/step-{step:08}/manifest.json")).exists(), "{said}");
         assert_eq!(curve(&dir.join("b")).last().unwrap().0, step, "a step more or less in metrics.jsonl");
         assert!(!dir.join("b/model").exists());
