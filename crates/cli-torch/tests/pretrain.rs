@@ -149,7 +149,7 @@ fn growth_keeps_every_frozen_byte() {
         for set in table["sets"].as_array().unwrap() {
             let name = set["name"].as_str().unwrap();
             let perplexity = set["nats_per_token"].as_f64().unwrap().exp();
-            let row = ran.stdout.lines().find(|l| l.contains(&format!(" {name} "))).unwrap();
+            let row = ran.stdout.lines().find(|l| l.starts_with(&format!("│ {name} "))).unwrap();
             let cell = row.split('┆').nth(2 + column).unwrap().trim();
             assert!(
                 (cell.parse::<f64>().unwrap() - perplexity).abs() < 0.006,
@@ -226,9 +226,8 @@ fn bfloat16_keeps_float32_masters() {
     assert!(weights.values().any(|t| t.f32().iter().any(|x| x.to_bits() & 0xffff != 0)));
     let summary = json_file(&dir.join("a/summary.json"));
     let trained = summary["trained_parameters"].as_u64().unwrap();
-    assert_eq!(
-        (&summary["optimizer_bytes"], &summary["gradient_bytes"]),
-        (&json!(12 * trained), &json!(2 * trained))
-    );
+    // Two moments and a master in float32; gradients as the model computes them, and in float32 for the optimizer.
+    assert_eq!(summary["optimizer_bytes"], 12 * trained);
+    assert_eq!(summary["gradient_bytes"], 6 * trained);
     run(dir, "verify a/model --base base/model").ok();
 }

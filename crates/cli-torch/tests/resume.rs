@@ -128,8 +128,9 @@ fn ctrl_c_stops_with_a_checkpoint_and_the_way_on() {
     run(dir, "pretrain --config grow.toml --run a").ok();
     let mut last = 0;
     let mut args: &[&str] = &START;
-    for lines in [2, 17, 18] {
-        let said = stop_at(dir, args, Moment::Lines(lines));
+    for more in [2, 9, 1] {
+        let lines = fs::read_to_string(dir.join("b/metrics.jsonl")).map_or(0, |text| text.lines().count());
+        let said = stop_at(dir, args, Moment::Lines(lines + more));
         let mut words =
             said.strip_prefix("stopped after step ").unwrap_or_else(|| panic!("{said}")).split(' ');
         let step: u64 = words.next().unwrap().parse().unwrap();
@@ -152,15 +153,31 @@ fn ctrl_c_stops_with_a_checkpoint_and_the_way_on() {
 fn ctrl_c_before_the_first_step_is_heard() {
     let dir = workplace();
     let dir = dir.path();
-    // After the expansion, while texts are prepared and scored: no step has been taken yet.
-    let mut child = start(dir, &START);
-    wait(&mut child, &dir.join("b"), Moment::Exists("expanded"));
-    signal(&child, "INT");
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.starts_with("stopped after step "), "{said}");
-    assert!(curve(&dir.join("b")).len() < STEPS as usize / 2, "it went on as if nothing had been said");
+    for moment in ["recipe.toml", "expanded", "provenance.json", "eval/before.json"] {
+        let before = tree(dir);
+        let mut child = start(dir, &START);
+        wait(&mut child, &dir.join("b"), Moment::Exists(moment));
+        signal(&child, "INT");
+        let output = child.wait_with_output().unwrap();
+        let (said, why) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        if output.status.code() == Some(0) {
+            // The first step was near: it is taken, and can be gone on from.
+            assert!(said.starts_with("stopped after step "), "{moment}: {said}");
+            assert!(curve(&dir.join("b")).len() < STEPS as usize / 2, "{moment}: it went on all the same");
+            fs::remove_dir_all(dir.join("b")).unwrap();
+        } else {
+            assert_eq!((output.status.code(), said.as_str()), (Some(2), ""), "{moment}: {why}");
+            assert!(
+                why.starts_with("error: ") && why.contains("stopped") && why.lines().count() == 1,
+                "{why}"
+            );
+        }
+        // Nothing is left, but for token shards that were finished.
+        let mut after = tree(dir);
+        after.retain(|name, _| before.contains_key(name) || !name.starts_with("runs"));
+        assert!(after == before, "{moment}: something is left");
+    }
 }
 
 #[test]
@@ -219,12 +236,12 @@ fn what_was_tampered_with_is_refused() {
     refused(&[&place("manifest.json"), "does not list weights.safetensors"]);
     fs::write(&manifest, &good).unwrap();
 
-    // Another learning rate in the recipe: the checkpoint belongs to another run.
+    // Another learning rate in the recipe.
     let recipe = fs::read_to_string(b.join("recipe.toml")).unwrap();
     let edited = recipe.replace("learning-rate = 0.01\n", "learning-rate = 0.02\n");
     assert_ne!(recipe, edited);
     fs::write(b.join("recipe.toml"), &edited).unwrap();
-    refused(&[&format!("step-{step:08}"), "belongs to another run", "recipe was blake3:"]);
+    refused(&["b: cannot go on", "no longer what the run was made of: recipe"]);
     fs::write(b.join("recipe.toml"), recipe.replace("learning-rate", "learning-rat")).unwrap();
     refused(&["recipe.toml", "unknown key `learning-rat`", "did you mean `learning-rate`?"]);
     fs::write(b.join("recipe.toml"), &recipe).unwrap();
@@ -233,19 +250,27 @@ fn what_was_tampered_with_is_refused() {
     let output = program(dir).args(RESUME).args(["--threads", "2"]).output().unwrap();
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{line}");
-    assert!(line.contains("threads was 1, is 2") && line.lines().count() == 1, "{line}");
+    assert!(line.contains("made of: threads") && line.lines().count() == 1, "{line}");
 
     // Other text to learn from.
     let text = fs::read_to_string(dir.join("keep.txt")).unwrap();
     fs::write(dir.join("keep.txt"), text.replace("boats", "ships")).unwrap();
-    refused(&["belongs to another run", "data was blake3:"]);
+    refused(&["b: cannot go on", "made of: data"]);
     fs::write(dir.join("keep.txt"), &text).unwrap();
 
     // A frozen weight of the expanded model.
     let (file, at) = common::place_of(&b.join("expanded"), "model.embed_tokens.weight");
     flip(&file, at);
-    refused(&["belongs to another run", "model was blake3:"]);
+    refused(&["b: cannot go on", "made of: model"]);
     flip(&file, at);
+
+    // Without the record of what it was made of, the checkpoint still knows.
+    let record = fs::read(b.join("provenance.json")).unwrap();
+    fs::remove_file(b.join("provenance.json")).unwrap();
+    fs::write(b.join("recipe.toml"), &edited).unwrap();
+    refused(&[&format!("step-{step:08}"), "belongs to another run", "recipe was blake3:"]);
+    fs::write(b.join("recipe.toml"), &recipe).unwrap();
+    fs::write(b.join("provenance.json"), record).unwrap();
 
     // All put back: it goes on.
     run(dir, "pretrain --resume --run b").ok();

@@ -5,7 +5,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use common::{Raw, assert_unchanged, fixture, flip, json_file, model_tensors, place_of, run, tree};

@@ -14,8 +14,19 @@ pub(crate) struct Broken {
     /// What the one line must say.
     pub(crate) words: Vec<String>,
     break_it: Box<dyn Fn(&Path)>,
-    /// Sound as a folder of tensors: only what reads the configuration as a model can see that it is none.
-    pub(crate) only_as_model: bool,
+    /// Who can see it.
+    pub(crate) level: Level,
+}
+
+/// How much of a folder must be understood to see that it is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Its files: every command looks at these first.
+    Files,
+    /// The number of blocks.
+    Depth,
+    /// Everything: the tensors are sound, but no model.
+    Model,
 }
 
 impl Broken {
@@ -45,12 +56,17 @@ struct List(Vec<Broken>);
 impl List {
     fn every(&mut self, fixture: &'static str, words: &[&str], break_it: impl Fn(&Path) + 'static) {
         let words = words.iter().map(|&w| w.to_owned()).collect();
-        self.0.push(Broken { fixture, words, break_it: Box::new(break_it), only_as_model: false });
+        self.0.push(Broken { fixture, words, break_it: Box::new(break_it), level: Level::Files });
+    }
+
+    fn depth(&mut self, fixture: &'static str, words: &[&str], break_it: impl Fn(&Path) + 'static) {
+        self.every(fixture, words, break_it);
+        self.0.last_mut().unwrap().level = Level::Depth;
     }
 
     fn computing(&mut self, fixture: &'static str, words: &[&str], break_it: impl Fn(&Path) + 'static) {
         self.every(fixture, words, break_it);
-        self.0.last_mut().unwrap().only_as_model = true;
+        self.0.last_mut().unwrap().level = Level::Model;
     }
 }
 
@@ -116,13 +132,13 @@ fn impossible(all: &mut List) {
     let blocks = |value: Value| move |m: &Path| config(m, "num_hidden_layers", value.clone());
     for (value, found) in [(json!(0), "found 0"), (json!(-3), "found -3"), (json!("four"), "found \"four\"")]
     {
-        all.every(
+        all.depth(
             "llama2",
             &["m/config.json: num_hidden_layers: expected a whole number", found],
             blocks(value),
         );
     }
-    all.every("llama2", &["m/config.json: num_hidden_layers: ", "missing"], |m| {
+    all.depth("llama2", &["m/config.json: num_hidden_layers: ", "key"], move |m| {
         edit_json(&m.join("config.json"), |map| {
             map.remove("num_hidden_layers");
         });
@@ -142,12 +158,12 @@ fn impossible(all: &mut List) {
         ("final_logit_softcapping", json!(30.0), "not supported (found 30.0)"),
     ];
     for (key, value, found) in keys {
-        all.computing("llama2", &[&format!("m/config.json: {key}: "), found], |m| {
+        all.computing("llama2", &[&format!("m/config.json: {key}: "), found], move |m| {
             config(m, key, value.clone())
         });
     }
     for key in ["hidden_size", "vocab_size", "num_attention_heads", "intermediate_size"] {
-        all.computing("llama2", &[&format!("m/config.json: {key}: the key is missing")], |m| {
+        all.computing("llama2", &[&format!("m/config.json: {key}: the key is missing")], move |m| {
             edit_json(&m.join("config.json"), |map| {
                 map.remove(key);
             });
@@ -157,13 +173,13 @@ fn impossible(all: &mut List) {
 
 fn weights(all: &mut List) {
     let file = "m/model.safetensors";
-    all.every("llama2", &[file, "truncated"], |m| {
+    all.every("llama2", &[file, "truncated"], move |m| {
         let bytes = fs::read(m.join("model.safetensors")).unwrap();
         fs::write(m.join("model.safetensors"), &bytes[..bytes.len() - 1000]).unwrap();
     });
-    all.every("llama2", &[file], |m| fs::write(m.join("model.safetensors"), [1, 2, 3]).unwrap());
+    all.every("llama2", &[file], move |m| fs::write(m.join("model.safetensors"), [1, 2, 3]).unwrap());
     for length in [1 << 63, u64::MAX, 1 << 40] {
-        all.every("llama2", &[file, "header", &length.to_string()], |m| {
+        all.every("llama2", &[file, "header", &length.to_string()], move |m| {
             let mut bytes = fs::read(m.join("model.safetensors")).unwrap();
             bytes[..8].copy_from_slice(&u64::to_le_bytes(length));
             fs::write(m.join("model.safetensors"), bytes).unwrap();
@@ -171,36 +187,37 @@ fn weights(all: &mut List) {
     }
     let norm = "\"model.norm.weight\"";
     let second = "\"model.layers.0.input_layernorm.weight\"";
-    all.every("llama2", &[file, "its bytes", "overlaps"], |m| {
+    all.every("llama2", &[file, "its bytes", "overlaps"], move |m| {
         header(m, |h| {
-            let at = h["model.norm.weight"]["data_offsets"].clone();
-            h["model.layers.0.input_layernorm.weight"]["data_offsets"] = at;
+            // 256 bytes earlier: where the tensor before it ends.
+            let at = h["model.layers.0.input_layernorm.weight"]["data_offsets"][0].as_u64().unwrap();
+            h["model.layers.0.input_layernorm.weight"]["data_offsets"] = json!([at - 256, at]);
         });
     });
-    all.every("llama2", &[file, norm, "shape [65] of F32 takes 260 bytes, but it has 256"], |m| {
+    all.every("llama2", &[file, norm, "shape [65] of F32 takes 260 bytes, but it has 256"], move |m| {
         header(m, |h| h["model.norm.weight"]["shape"] = json!([65]));
     });
-    all.every("llama2", &[file, norm, "unknown dtype \"F33\""], |m| {
+    all.every("llama2", &[file, norm, "unknown dtype \"F33\""], move |m| {
         header(m, |h| h["model.norm.weight"]["dtype"] = json!("F33"));
     });
-    all.every("llama2", &[file, norm, "no countable number of bytes"], |m| {
+    all.every("llama2", &[file, norm, "no countable number of bytes"], move |m| {
         header(m, |h| h["model.norm.weight"]["shape"] = json!([u32::MAX, u32::MAX, u32::MAX]));
     });
-    all.every("llama2", &[file, "\"model.norm.weight\" stands twice"], |m| {
+    all.every("llama2", &[file, "\"model.norm.weight\" stands twice"], move |m| {
         let (header, data) = open_tensors(&m.join("model.safetensors"));
         let text = Value::Object(header.clone()).to_string();
         let again = format!("{{\"model.norm.weight\":{},", header["model.norm.weight"]);
         write_tensors(&m.join("model.safetensors"), &text.replacen('{', &again, 1), &data);
     });
-    all.every("llama2", &[file, "header"], |m| {
+    all.every("llama2", &[file, "header"], move |m| {
         let (_, data) = open_tensors(&m.join("model.safetensors"));
         write_tensors(&m.join("model.safetensors"), "{\"a\":", &data);
     });
     // Sound files that are not this model.
-    all.computing("llama2", &[file, norm, "has dtype I32, expected F32, BF16 or F16"], |m| {
+    all.computing("llama2", &[file, norm, "has dtype I32, expected F32, BF16 or F16"], move |m| {
         header(m, |h| h["model.norm.weight"]["dtype"] = json!("I32"));
     });
-    all.computing("llama2", &[file, second, "has shape [8, 8], but config.json demands [64]"], |m| {
+    all.computing("llama2", &[file, second, "has shape [8, 8], but config.json demands [64]"], move |m| {
         header(m, |h| h["model.layers.0.input_layernorm.weight"]["shape"] = json!([8, 8]));
     });
 }
@@ -208,28 +225,28 @@ fn weights(all: &mut List) {
 fn shards(all: &mut List) {
     let shard = format!("m/{SHARD}");
     let index = format!("m/{INDEX}");
-    all.every(SHARDED, &[&shard, "is not there", INDEX], |m| fs::remove_file(m.join(SHARD)).unwrap());
-    all.every(SHARDED, &[&shard, "truncated"], |m| {
+    all.every(SHARDED, &[&shard, "is not there", INDEX], move |m| fs::remove_file(m.join(SHARD)).unwrap());
+    all.every(SHARDED, &[&shard, "truncated"], move |m| {
         let bytes = fs::read(m.join(SHARD)).unwrap();
         fs::write(m.join(SHARD), &bytes[..bytes.len() / 2]).unwrap();
     });
-    all.every(SHARDED, &[&index, "\"model.layers.9.no.weight\"", "is not in", SHARD], |m| {
+    all.every(SHARDED, &[&index, "\"model.layers.9.no.weight\"", "is not in", SHARD], move |m| {
         edit_json(&m.join(INDEX), |map| map["weight_map"]["model.layers.9.no.weight"] = json!(SHARD));
     });
-    all.every(SHARDED, &[&index, "\"model.norm.weight\"", "no plain file name"], |m| {
+    all.every(SHARDED, &[&index, "\"model.norm.weight\"", "no plain file name"], move |m| {
         edit_json(&m.join(INDEX), |map| map["weight_map"]["model.norm.weight"] = json!("../x.safetensors"));
     });
-    all.every(SHARDED, &["\"model.norm.weight\"", "is not listed in", INDEX], |m| {
+    all.every(SHARDED, &["\"model.norm.weight\"", "is not listed in", INDEX], move |m| {
         edit_json(&m.join(INDEX), |map| {
             map["weight_map"].as_object_mut().unwrap().remove("model.norm.weight");
         });
     });
-    all.every(SHARDED, &[&index, "weight_map is missing"], |m| {
+    all.every(SHARDED, &[&index, "weight_map is missing"], move |m| {
         edit_json(&m.join(INDEX), |map| {
             map.remove("weight_map");
         });
     });
-    all.every(SHARDED, &[&index, "line", "cut short"], |m| {
+    all.every(SHARDED, &[&index, "line", "cut short"], move |m| {
         let text = fs::read(m.join(INDEX)).unwrap();
         fs::write(m.join(INDEX), &text[..text.len() / 2]).unwrap();
     });
@@ -237,7 +254,7 @@ fn shards(all: &mut List) {
     all.every(
         SHARDED,
         &["\"model.embed_tokens.weight\"", "is also in model-00001-of-00004.safetensors"],
-        |m| {
+        move |m| {
             let (mut header, mut data) = open_tensors(&m.join(SHARD));
             let begin = data.len();
             data.extend([0; 320 * 64 * 2]);
