@@ -25,7 +25,19 @@ const CRATES: [(&str, u32, &[&str]); 12] = [
     (
         "cli-torch",
         7,
-        &["checkpoint", "text", "run", "expand", "shards", "eval", "corpus", "cli", "torch-ext", "model", "train"],
+        &[
+            "checkpoint",
+            "text",
+            "run",
+            "expand",
+            "shards",
+            "eval",
+            "corpus",
+            "cli",
+            "torch-ext",
+            "model",
+            "train",
+        ],
     ),
 ];
 

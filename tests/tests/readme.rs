@@ -95,7 +95,8 @@ fn eval(dir: &Path) -> Result<()> {
 
 fn train(dir: &Path) -> Result<()> {
     let checkpoint = llama_pro_checkpoint::Checkpoint::open(dir)?;
-    let options = llama_pro_model::LoadOptions { trained: llama_pro_model::Trained::All, ..Default::default() };
+    let options =
+        llama_pro_model::LoadOptions { trained: llama_pro_model::Trained::All, ..Default::default() };
     let model = llama_pro_model::Llama::load(&checkpoint, &options)?;
     let toml = "steps = 1\nrows-per-step = 1\nlearning-rate = 1e-3";
     // example: train
@@ -117,7 +118,8 @@ fn run() -> Result<()> {
         learning_rate: f64,
     }
     let set = ["learning-rate=3e-4".to_owned()];
-    let (recipe, _) = llama_pro_run::load_recipe::<Recipe>("mine.toml".as_ref(), "learning-rate = 1e-3", &set)?;
+    let (recipe, _) =
+        llama_pro_run::load_recipe::<Recipe>("mine.toml".as_ref(), "learning-rate = 1e-3", &set)?;
     println!("{}", recipe.learning_rate);
     // end
     Ok(())
@@ -145,7 +147,8 @@ fn readme_shows_the_examples() {
     while let Some(line) = lines.next() {
         let Some(name) = line.trim().strip_prefix("// example: ") else { continue };
         let body: Vec<&str> = lines.by_ref().take_while(|l| l.trim() != "// end").collect();
-        let text: String = body.iter().map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l))).collect();
+        let text: String =
+            body.iter().map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l))).collect();
         assert!(readme.contains(&text), "README.md does not show the example `{name}` as it stands here");
         shown += 1;
     }

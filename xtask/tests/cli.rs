@@ -166,7 +166,7 @@ fn other_words_go_to_the_program_unchanged() {
     assert_eq!(text(&output.stdout), "program expand BASE --help -- -x\n");
     assert_eq!(text(&output.stderr), "", "a build with nothing to do is silent");
     let call = cargo.read("calls");
-    assert!(call.starts_with("build --release --package llama-pro-cli --locked --message-format="), "{call}");
+    assert!(call.starts_with("build --release --workspace --bins --locked --message-format="), "{call}");
     assert!(call.trim_end().ends_with(&cargo.environment()), "{call}");
     assert!(cargo.read("seen").ends_with("/torch\n"));
 }

@@ -155,7 +155,9 @@ fn logits(args: &Logits) -> Result<()> {
 fn train(args: &Train) -> Result<()> {
     let tokens = read(&args.tokens, "tokens", 4)?;
     let device = choose_device(&args.device)?;
-    let [steps, micros, rows, _] = tokens.size()[..] else { unreachable!("read() has checked the dimensions") };
+    let [steps, micros, rows, _] = tokens.size()[..] else {
+        unreachable!("read() has checked the dimensions")
+    };
     let checkpoint = Checkpoint::open(&args.model)?;
     let trained = match args.train {
         Which::All => Trained::All,
@@ -251,10 +253,13 @@ fn make_checkpoint(args: &MakeCheckpoint) -> Result<()> {
 /// An int64 tensor of `dimensions` dimensions.
 fn read(path: &Path, name: &str, dimensions: usize) -> Result<Tensor> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{}: not safetensors", path.display()))?;
+    let file =
+        SafeTensors::deserialize(&bytes).with_context(|| format!("{}: not safetensors", path.display()))?;
     let view = file.tensor(name).map_err(|_| anyhow::anyhow!("{}: no tensor `{name}`", path.display()))?;
     ensure!(
-        view.dtype() == safetensors::Dtype::I64 && view.shape().len() == dimensions && !view.shape().contains(&0),
+        view.dtype() == safetensors::Dtype::I64
+            && view.shape().len() == dimensions
+            && !view.shape().contains(&0),
         "{}: `{name}` is {:?} {:?}, expected int64 with {dimensions} dimensions and nothing empty",
         path.display(),
         view.dtype(),
@@ -276,7 +281,9 @@ fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let raw: Vec<_> = raw.collect();
     let views = raw
         .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     Ok(llama_pro_run::write_atomic(path, &safetensors::serialize(views, None)?)?)
 }

@@ -44,8 +44,10 @@ fn main() -> ExitCode {
 fn failed(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let train = cause.downcast_ref::<Train>();
-        matches!(train, Some(Train::NonFinite { .. } | Train::Torch(_) | Train::Shim(_) | Train::FrozenChanged(_)))
-            || matches!(cause.downcast_ref::<Model>(), Some(Model::Torch(_) | Model::Shim(_)))
+        matches!(
+            train,
+            Some(Train::NonFinite { .. } | Train::Torch(_) | Train::Shim(_) | Train::FrozenChanged(_))
+        ) || matches!(cause.downcast_ref::<Model>(), Some(Model::Torch(_) | Model::Shim(_)))
     })
 }
 

@@ -276,9 +276,15 @@ impl Recipe {
         let Eval { rows, batch_rows, validation_rows, .. } = self.eval;
         for (key, n) in [("rows", rows), ("batch-rows", batch_rows), ("validation-rows", validation_rows)] {
             ensure!(n > 0, "eval.{key} = {n}: expected at least 1");
+            // A batch is held in memory whole.
+            let most = if key == "batch-rows" { 1 << 16 } else { 1 << 30 };
+            ensure!(n <= most, "eval.{key} = {n}: expected at most {most}");
         }
         if let Some(rate) = self.control.learning_rate {
-            ensure!(rate.is_finite() && rate > 0.0, "control.learning-rate = {rate}: expected a positive number");
+            ensure!(
+                rate.is_finite() && rate > 0.0,
+                "control.learning-rate = {rate}: expected a positive number"
+            );
         }
         Ok(())
     }

@@ -67,8 +67,7 @@ impl Scratch {
         tokenizer: &llama_pro_text::TrainedTokenizer,
         seed: u64,
     ) -> Result<()> {
-        let config =
-            ConfigFile::from_json(Path::new("[base.scratch]"), &self.config(tokenizer.vocab_size))?;
+        let config = ConfigFile::from_json(Path::new("[base.scratch]"), &self.config(tokenizer.vocab_size))?;
         let tensors = random_tensors(&config, Dtype::F32, seed)?;
         let mut writer = FolderWriter::new(out, WriteOptions::default())?;
         writer.config(&config)?;
@@ -90,7 +89,8 @@ pub(crate) fn random_tensors(config: &ConfigFile, dtype: Dtype, seed: u64) -> Re
             let n: usize = spec.shape.iter().product();
             let norm = spec.name.ends_with("norm.weight") || spec.name.ends_with("layernorm.weight");
             let key = name_key(seed, &spec.name);
-            let make = move || values(dtype, n, move |i| if norm { 1.0 } else { 0.02 * normal(key, i as u64) });
+            let make =
+                move || values(dtype, n, move |i| if norm { 1.0 } else { 0.02 * normal(key, i as u64) });
             Tensor { name: spec.name, dtype, shape: spec.shape, source: Source::Lazy(Box::new(make)) }
         })
         .collect())

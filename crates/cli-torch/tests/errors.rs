@@ -209,7 +209,7 @@ fn recipes_that_say_what_cannot_be() {
         ("keep.name=a/b", ["`a/b`", "letters, digits"]),
         ("eval.rows=0", ["eval.rows = 0", "at least 1"]),
         ("eval.validation-rows=0", ["eval.validation-rows = 0", "at least 1"]),
-        ("expand.at=[1]", ["[expand]", "one of `blocks` and `at`"]),
+        ("expand.at=[1]", ["[expand]", "`at` alone"]),
         ("base.scratch={}", ["[base.scratch]", "missing key"]),
     ] {
         pretrain(dir, set, &words);

@@ -66,16 +66,25 @@ pub fn show(args: &Args, proof: &Verification, logits: Option<&LogitCheck>) -> R
         }
         if let Some(l) = logits {
             let mark = if l.different == 0 { "ok  " } else { "FAIL" };
-            println!("{mark} logits         {:>6} compared with == in {} ({} path)", l.compared, l.dtype, l.path);
+            println!(
+                "{mark} logits         {:>6} compared with == in {} ({} path)",
+                l.compared, l.dtype, l.path
+            );
         }
-        println!("{} tensors, {} read in {}", proof.tensors, output::bytes(proof.bytes), output::seconds(proof.seconds));
+        println!(
+            "{} tensors, {} read in {}",
+            proof.tensors,
+            output::bytes(proof.bytes),
+            output::seconds(proof.seconds)
+        );
     }
     let failures = proof.failures().count();
     if failures > 0 {
         return Err(Failed(format!("{}: {failures} check(s) failed", args.dir.display())).into());
     }
     if let Some(l) = logits.filter(|l| l.different > 0) {
-        let line = format!("{}: {} of {} logits differ from the base", args.dir.display(), l.different, l.compared);
+        let line =
+            format!("{}: {} of {} logits differ from the base", args.dir.display(), l.different, l.compared);
         return Err(Failed(line).into());
     }
     Ok(())

@@ -46,9 +46,8 @@ impl Block {
         let normal = rms_norm(x_btd, &self.input_layernorm, config.rms_norm_eps);
         let x_btd = x_btd + self.attention(&normal, config, context);
         let normal = rms_norm(&x_btd, &self.post_attention_layernorm, config.rms_norm_eps);
-        let mlp = self
-            .down_proj
-            .forward(&(self.gate_proj.forward(&normal).silu() * self.up_proj.forward(&normal)));
+        let mlp =
+            self.down_proj.forward(&(self.gate_proj.forward(&normal).silu() * self.up_proj.forward(&normal)));
         x_btd + mlp
     }
 

@@ -21,7 +21,9 @@ pub fn choose_device(name: &str) -> Result<Device> {
         },
     };
     match gpus {
-        0 => refuse("libtorch sees no GPU (is libtorch_cuda.so there? `cargo xtask setup --cuda` fetches it)"),
+        0 => {
+            refuse("libtorch sees no GPU (is libtorch_cuda.so there? `cargo xtask setup --cuda` fetches it)")
+        }
         n if index >= n => refuse(&format!("libtorch sees {n} GPU(s), numbered from 0")),
         _ => Ok(Device::Cuda(index)),
     }

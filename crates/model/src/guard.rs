@@ -44,7 +44,8 @@ mod tests {
             |line| line,
             || {
                 assert!(is_guarded());
-                let _ = tch::Tensor::zeros([2, 3], tch::kind::FLOAT_CPU).matmul(&tch::Tensor::zeros([2, 3], tch::kind::FLOAT_CPU));
+                let _ = tch::Tensor::zeros([2, 3], tch::kind::FLOAT_CPU)
+                    .matmul(&tch::Tensor::zeros([2, 3], tch::kind::FLOAT_CPU));
                 Ok(())
             },
         );
@@ -56,12 +57,15 @@ mod tests {
 
     #[test]
     fn nested_guards_keep_count() {
-        let outer: Result<u8, String> = guarded(|l| l, || {
-            let inner: Result<u8, String> = guarded(|l| l, || panic!("inner"));
-            assert_eq!(inner.unwrap_err(), "inner");
-            assert!(is_guarded());
-            Ok(1)
-        });
+        let outer: Result<u8, String> = guarded(
+            |l| l,
+            || {
+                let inner: Result<u8, String> = guarded(|l| l, || panic!("inner"));
+                assert_eq!(inner.unwrap_err(), "inner");
+                assert!(is_guarded());
+                Ok(1)
+            },
+        );
         assert_eq!((outer, is_guarded()), (Ok(1), false));
     }
 }

@@ -52,7 +52,8 @@ impl Llama {
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
         let config = checkpoint.config().llama()?;
         checkpoint.check_parameters(&config)?;
-        let stored = |name: &str| Ok::<_, Error>(kind_of(checkpoint.info(name)?.dtype, &format!("tensor `{name}`"))?);
+        let stored =
+            |name: &str| Ok::<_, Error>(kind_of(checkpoint.info(name)?.dtype, &format!("tensor `{name}`"))?);
         let kind = match options.kind {
             Some(kind) => kind,
             None => stored("model.embed_tokens.weight")?,
@@ -63,7 +64,8 @@ impl Llama {
         for spec in specs {
             let shape: Vec<i64> = spec.shape.iter().map(|&d| d as i64).collect();
             let trained = trained.remove(&spec.name).unwrap_or(false);
-            let tensor = weight(checkpoint, &spec.name, &shape, stored(&spec.name)?, kind, options.device, trained)?;
+            let tensor =
+                weight(checkpoint, &spec.name, &shape, stored(&spec.name)?, kind, options.device, trained)?;
             parameters.push(Parameter { name: spec.name, tensor, trained });
         }
         Self::assemble(config, parameters, options, kind)
@@ -88,9 +90,12 @@ impl Llama {
         let n = config.num_hidden_layers;
         let mut added = vec![false; n];
         for &i in &options.added {
-            *added.get_mut(i).ok_or_else(|| Error::Input(format!("new block {i} in a model of {n} blocks")))? = true;
+            *added
+                .get_mut(i)
+                .ok_or_else(|| Error::Input(format!("new block {i} in a model of {n} blocks")))? = true;
         }
-        let by_name: HashMap<&str, &Tensor> = parameters.iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
+        let by_name: HashMap<&str, &Tensor> =
+            parameters.iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
         let find = |name: &str| by_name.get(name).map(|t| t.shallow_clone());
         // `check_parameters` has proved that every name below is there.
         let need = |name: String| {
@@ -120,11 +125,24 @@ impl Llama {
             })
             .collect::<Result<Vec<_>>>()?;
         let embed_tokens = need("model.embed_tokens.weight".to_owned())?;
-        let lm_head =
-            if config.tie_word_embeddings { embed_tokens.shallow_clone() } else { need("lm_head.weight".to_owned())? };
+        let lm_head = if config.tie_word_embeddings {
+            embed_tokens.shallow_clone()
+        } else {
+            need("lm_head.weight".to_owned())?
+        };
         let norm = need("model.norm.weight".to_owned())?;
         drop(by_name);
-        Ok(Self { config, parameters, embed_tokens, blocks, norm, lm_head, added, kind, device: options.device })
+        Ok(Self {
+            config,
+            parameters,
+            embed_tokens,
+            blocks,
+            norm,
+            lm_head,
+            added,
+            kind,
+            device: options.device,
+        })
     }
 }
 
@@ -164,10 +182,9 @@ fn trained_flags<'a>(
         names.map(|n| (n.to_owned(), matches!(trained, Trained::All))).collect();
     if let Trained::Names(wanted) = trained {
         for name in wanted {
-            *flags
-                .get_mut(name)
-                .ok_or_else(|| Error::Input(format!("`{name}` is to be trained, but the model has no such tensor")))? =
-                true;
+            *flags.get_mut(name).ok_or_else(|| {
+                Error::Input(format!("`{name}` is to be trained, but the model has no such tensor"))
+            })? = true;
         }
     }
     Ok(flags)

@@ -63,8 +63,8 @@ fn inverse_frequencies(config: &LlamaConfig, longest: i64, device: Device) -> (T
             let original = *original as f64;
             let scaled = &inverse / *factor;
             // Long waves are slowed down, short ones kept, those between are blended.
-            let smooth =
-                (wavelength.reciprocal() * original - *low_freq_factor) / (high_freq_factor - low_freq_factor);
+            let smooth = (wavelength.reciprocal() * original - *low_freq_factor)
+                / (high_freq_factor - low_freq_factor);
             let blended = (1.0 - &smooth) * &scaled + &smooth * &inverse;
             let long = wavelength.gt(original / low_freq_factor);
             let short = wavelength.lt(original / high_freq_factor);
@@ -91,7 +91,8 @@ fn inverse_frequencies(config: &LlamaConfig, longest: i64, device: Device) -> (T
             if low == high {
                 high += 0.001; // as transformers does, against a division by zero
             }
-            let ramp = ((Tensor::arange(dim / 2, (Kind::Float, device)) - low) / (high - low)).clamp(0.0, 1.0);
+            let ramp =
+                ((Tensor::arange(dim / 2, (Kind::Float, device)) - low) / (high - low)).clamp(0.0, 1.0);
             let keep = 1.0 - ramp;
             let interpolated = &inverse / *factor;
             (interpolated * (1.0 - &keep) + inverse * keep, *attention_factor)

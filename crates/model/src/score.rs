@@ -3,8 +3,8 @@
 use llama_pro_eval::{BoxError, LanguageModel, RowScore, TokenRow};
 use tch::{Kind, Tensor};
 
-use crate::loss::{self, IGNORED};
 use crate::guard::guarded;
+use crate::loss::{self, IGNORED};
 use crate::{Error, Inputs, Llama, Path};
 
 /// A model on one of its two paths, ready to be scored.
@@ -66,7 +66,8 @@ impl LanguageModel for Scorer<'_> {
         for length in lengths {
             let places: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].inputs.len() == length).collect();
             let same: Vec<&TokenRow> = places.iter().map(|&i| &rows[i]).collect();
-            let scored = guarded(|line| Box::new(Error::Torch(line)) as BoxError, || self.score_equal(&same))?;
+            let scored =
+                guarded(|line| Box::new(Error::Torch(line)) as BoxError, || self.score_equal(&same))?;
             for (place, score) in places.into_iter().zip(scored) {
                 scores[place] = score;
             }

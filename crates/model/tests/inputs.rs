@@ -39,7 +39,8 @@ fn documents_of_a_packed_row_do_not_see_each_other() {
     for name in ["llama2", "mistral-window", "llama3-gqa-tied-bf16-sharded"] {
         let options = LoadOptions { kind: Some(Kind::Float), ..LoadOptions::default() };
         let model = Llama::load(&Checkpoint::open(&fixture(name)).unwrap(), &options).unwrap();
-        let ids = Expected::read(&fixture(name).join("expected.safetensors")).get("input_ids").narrow(0, 0, 1);
+        let ids =
+            Expected::read(&fixture(name).join("expected.safetensors")).get("input_ids").narrow(0, 0, 1);
         let (first, second) = (ids.narrow(1, 0, 20), ids.narrow(1, 20, 28));
         let range = |n| Tensor::arange(n, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
         let positions = Tensor::concat(&[range(20), range(28)], 1);
@@ -69,12 +70,20 @@ fn scores_are_the_stated_log_probabilities() {
     let together = scorer.score(&rows).unwrap();
     for (i, score) in together.iter().enumerate() {
         assert_eq!(score.targets, 47);
-        assert!((score.log_likelihood - stated[i]).abs() < 2e-4, "{} against {}", score.log_likelihood, stated[i]);
+        assert!(
+            (score.log_likelihood - stated[i]).abs() < 2e-4,
+            "{} against {}",
+            score.log_likelihood,
+            stated[i]
+        );
         let alone = scorer.score(&rows[i..=i]).unwrap()[0];
         assert!((alone.log_likelihood - score.log_likelihood).abs() < 1e-4);
     }
     let continuation = TokenRow::continuation(&rows[0].inputs[..10], &rows[0].inputs[10..]);
     let part = scorer.score(&[continuation, rows[1].clone()]).unwrap();
     let tail = expected.get("logprobs").get(0).narrow(0, 9, 37).sum(Kind::Double).double_value(&[]);
-    assert!((part[0].log_likelihood - tail).abs() < 2e-4 && part[0].targets == 37, "rows of different length");
+    assert!(
+        (part[0].log_likelihood - tail).abs() < 2e-4 && part[0].targets == 37,
+        "rows of different length"
+    );
 }

@@ -29,7 +29,8 @@ fn check_one(i: usize, param: &Tensor, others: &[(&str, &Tensor)]) -> Result<(),
     for (what, tensor) in others {
         if !tensor.defined() || !tensor.is_contiguous() || shape(tensor) != shape(param) {
             let found = if tensor.defined() { format!("{:?}", shape(tensor)) } else { "nothing".to_owned() };
-            let line = format!("AdamW parameter {i}: {what} is {found}, expected contiguous {:?}", shape(param));
+            let line =
+                format!("AdamW parameter {i}: {what} is {found}, expected contiguous {:?}", shape(param));
             return Err(Error::Argument(line));
         }
     }
@@ -58,13 +59,24 @@ pub fn fused_adamw(
         return Ok(());
     }
     for i in 0..n {
-        check_one(i, &params[i], &[("gradient", &grads[i]), ("exp_avg", &exp_avgs[i]), ("exp_avg_sq", &exp_avg_sqs[i])])?;
+        check_one(
+            i,
+            &params[i],
+            &[("gradient", &grads[i]), ("exp_avg", &exp_avgs[i]), ("exp_avg_sq", &exp_avg_sqs[i])],
+        )?;
         let count = &steps[i];
-        if !count.defined() || count.numel() != 1 || count.kind() != Kind::Float || count.device() != params[i].device() {
-            return Err(Error::Argument(format!("AdamW parameter {i}: its step count is no float32 scalar beside it")));
+        if !count.defined()
+            || count.numel() != 1
+            || count.kind() != Kind::Float
+            || count.device() != params[i].device()
+        {
+            return Err(Error::Argument(format!(
+                "AdamW parameter {i}: its step count is no float32 scalar beside it"
+            )));
         }
     }
-    let pointers = |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr() as *mut c_void).collect() };
+    let pointers =
+        |list: &[Tensor]| -> Vec<*mut c_void> { list.iter().map(|t| t.as_ptr() as *mut c_void).collect() };
     let (mut p, mut g, mut m) = (pointers(params), pointers(grads), pointers(exp_avgs));
     let (mut v, mut s) = (pointers(exp_avg_sqs), pointers(steps));
     // SAFETY: each list holds `n` live at::Tensor pointers for the length of the call; the kernel writes through the

@@ -32,7 +32,8 @@ pub fn tensor_over_mapping(
         other => return Err(Error::Argument(format!("no mapped tensors of {other:?}, only floating point"))),
     };
     let element = kind.elt_size_in_bytes();
-    let elements = shape.iter().try_fold(1usize, |n, &d| usize::try_from(d).ok().and_then(|d| n.checked_mul(d)));
+    let elements =
+        shape.iter().try_fold(1usize, |n, &d| usize::try_from(d).ok().and_then(|d| n.checked_mul(d)));
     if elements.and_then(|n| n.checked_mul(element)) != Some(range.len()) {
         return Err(Error::Argument(format!(
             "shape {shape:?} of {kind:?} does not fill {} bytes of the mapping",
@@ -52,15 +53,7 @@ pub fn tensor_over_mapping(
     // they stay mapped until `release` drops the Arc in `owner`, which libtorch calls once, when the last view is gone.
     // Nobody holds a Rust reference into them for longer than a call.
     let message = unsafe {
-        ffi::lp_tensor_over(
-            &mut out,
-            data.cast(),
-            shape.as_ptr(),
-            shape.len(),
-            scalar_type,
-            owner,
-            release,
-        )
+        ffi::lp_tensor_over(&mut out, data.cast(), shape.as_ptr(), shape.len(), scalar_type, owner, release)
     };
     ffi::check(message)?;
     // SAFETY: on success `out` is a new at::Tensor that nobody else owns.

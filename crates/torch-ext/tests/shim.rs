@@ -26,7 +26,10 @@ fn a_mapped_tensor_reads_the_file_and_keeps_it_alive() {
     let view = tensor.narrow(0, 1, 2).transpose(0, 1);
     drop(tensor);
     assert!(weak.upgrade().is_some(), "a view holds the mapping");
-    assert_eq!(Vec::<f32>::try_from(view.contiguous().view(-1)).unwrap(), [2.0, 4.0, 2.5, 4.5, 3.0, 5.0, 3.5, 5.5]);
+    assert_eq!(
+        Vec::<f32>::try_from(view.contiguous().view(-1)).unwrap(),
+        [2.0, 4.0, 2.5, 4.5, 3.0, 5.0, 3.5, 5.5]
+    );
     // Written through the tensor, the private page changes and nothing faults.
     let _ = view.shallow_clone().fill_(7.0);
     drop(view);
@@ -58,7 +61,8 @@ fn fused_adamw_equals_the_definition_in_float64() {
         let g: Vec<f64> = (0..5).map(|i| ((i * 7 + t * 3) % 5) as f64 * 0.25 - 0.5).collect();
         let _ = count.shallow_clone().g_add_scalar_(1.0);
         let one = |t: &Tensor| [t.shallow_clone()];
-        fused_adamw(&one(&param), &one(&Tensor::from_slice(&g)), &one(&m), &one(&v), &one(&count), step).unwrap();
+        fused_adamw(&one(&param), &one(&Tensor::from_slice(&g)), &one(&m), &one(&v), &one(&count), step)
+            .unwrap();
         for i in 0..5 {
             p[i] -= step.learning_rate * step.weight_decay * p[i];
             pm[i] = 0.9 * pm[i] + 0.1 * g[i];
@@ -85,7 +89,10 @@ fn lists_that_do_not_match_are_refused() {
     };
     let one = || Tensor::ones([], cpu);
     assert!(refused(good(), Tensor::zeros([2, 3], cpu), good(), good(), one()).contains("gradient"));
-    assert!(refused(good(), Tensor::zeros([3, 4], cpu).transpose(0, 1), good(), good(), one()).contains("gradient"));
+    assert!(
+        refused(good(), Tensor::zeros([3, 4], cpu).transpose(0, 1), good(), good(), one())
+            .contains("gradient")
+    );
     assert!(refused(good(), good(), Tensor::new(), good(), one()).contains("exp_avg is nothing"));
     assert!(refused(good(), good(), good(), good(), Tensor::ones([2], cpu)).contains("step count"));
     assert!(fused_adamw(&[good()], &[], &[good()], &[good()], &[one()], step).is_err());

@@ -53,11 +53,11 @@ struct FileDigest {
 /// Whatever the disk says; nothing half-written is left under the final name.
 pub fn save(run: &RunFolder, trainer: &Trainer, saved: &Saved, keep: usize) -> Result<PathBuf> {
     let target = run.checkpoint(saved.step);
+    let parent = target.parent().unwrap_or(run.dir()).to_owned();
+    clear_partial(run)?;
     if target.join(MANIFEST).exists() {
         return Ok(target);
     }
-    let parent = target.parent().unwrap_or(run.dir()).to_owned();
-    clear_partial(&parent)?;
     retire(&target)?;
     let partial = partial_of(&target);
     let result = write(&partial, trainer, saved).and_then(|()| {
@@ -74,8 +74,10 @@ pub fn save(run: &RunFolder, trainer: &Trainer, saved: &Saved, keep: usize) -> R
     Ok(target)
 }
 
-/// Removes what a kill in the middle of a save left behind.
-fn clear_partial(parent: &Path) -> Result<()> {
+/// Removes what a kill in the middle of a save or of a removal left behind.
+pub(crate) fn clear_partial(run: &RunFolder) -> Result<()> {
+    let target = run.checkpoint(0);
+    let parent = target.parent().unwrap_or(run.dir());
     for entry in fs::read_dir(parent).map_err(at(parent))? {
         let path = entry.map_err(at(parent))?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -111,7 +113,10 @@ fn write(dir: &Path, trainer: &Trainer, saved: &Saved) -> Result<()> {
     let weights = slots.iter().map(|s| entry(s.name.clone(), &s.master)).collect();
     write_tensor_file(&dir.join(WEIGHTS), &BTreeMap::new(), weights)?;
     let moments = slots.iter().flat_map(|s| {
-        [entry(format!("exp_avg.{}", s.name), &s.exp_avg), entry(format!("exp_avg_sq.{}", s.name), &s.exp_avg_sq)]
+        [
+            entry(format!("exp_avg.{}", s.name), &s.exp_avg),
+            entry(format!("exp_avg_sq.{}", s.name), &s.exp_avg_sq),
+        ]
     });
     write_tensor_file(&dir.join(OPTIMIZER), &BTreeMap::new(), moments.collect())?;
     write_atomic(&dir.join(STATE), &json(saved))?;
@@ -155,7 +160,8 @@ pub fn load(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>
     let (weights, moments) = (TensorFile::open(&dir.join(WEIGHTS))?, TensorFile::open(&dir.join(OPTIMIZER))?);
     let slots = &mut trainer.optimizer.slots;
     if weights.tensors().len() != slots.len() || moments.tensors().len() != 2 * slots.len() {
-        let line = format!("holds {} trained tensors, this run trains {}", weights.tensors().len(), slots.len());
+        let line =
+            format!("holds {} trained tensors, this run trains {}", weights.tensors().len(), slots.len());
         return Err(damaged(weights.path(), line));
     }
     let _guard = tch::no_grad_guard();

@@ -148,12 +148,27 @@ impl TrainConfig {
             low.to_string(),
             "expected 0 to train.learning-rate",
         )?;
-        rule(share(self.warmup), "train.warmup", self.warmup.to_string(), "expected a share from 0 to below 1")?;
+        rule(
+            share(self.warmup),
+            "train.warmup",
+            self.warmup.to_string(),
+            "expected a share from 0 to below 1",
+        )?;
         let (a, b) = self.betas;
-        rule(share(a) && share(b), "train.betas", format!("[{a}, {b}]"), "expected two numbers from 0 to below 1")?;
+        rule(
+            share(a) && share(b),
+            "train.betas",
+            format!("[{a}, {b}]"),
+            "expected two numbers from 0 to below 1",
+        )?;
         rule(positive(self.eps), "train.eps", self.eps.to_string(), "expected a positive number")?;
         let decay = self.weight_decay;
-        rule(decay.is_finite() && decay >= 0.0, "train.weight-decay", decay.to_string(), "expected 0 or more")?;
+        rule(
+            decay.is_finite() && decay >= 0.0,
+            "train.weight-decay",
+            decay.to_string(),
+            "expected 0 or more",
+        )?;
         rule(positive(self.clip), "train.clip", self.clip.to_string(), "expected a positive number")?;
         rule(
             self.keep_checkpoints > 0,

@@ -43,7 +43,12 @@ impl Trainer {
                 Some(master) => rounded(master, kind_of(info.dtype, name)?),
                 None => Source::Copy { checkpoint: source, name: name.to_owned() },
             };
-            list.push(Tensor { name: name.to_owned(), dtype: info.dtype, shape: info.shape.clone(), source: from });
+            list.push(Tensor {
+                name: name.to_owned(),
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                source: from,
+            });
         }
         let options = WriteOptions { force: true, cancel, ..WriteOptions::default() };
         let mut writer = FolderWriter::new(out, options)?;

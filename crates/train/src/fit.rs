@@ -113,6 +113,7 @@ pub enum Outcome {
 /// A loss or gradient that is no number (checkpoints stay), a disk that is full, or a checkpoint that cannot be used.
 pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Result<Outcome> {
     let config = fit.config;
+    checkpoint::clear_partial(fit.run)?;
     let mut at = Saved { step: 0, tokens: 0, seconds: 0.0, inputs: fit.inputs.clone() };
     if let Some(path) = &fit.resume {
         at = checkpoint::load(path, trainer, &fit.inputs)?;

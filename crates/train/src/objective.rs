@@ -10,8 +10,8 @@ use llama_pro_model::{Llama, Path, loss};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::batch::MicroBatch;
 use crate::Result;
+use crate::batch::MicroBatch;
 
 /// Weights of the two ways to keep the old ability, on the rows of the kept text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,7 +61,8 @@ pub(crate) fn backward(
     let new_rows = rows - micro.keep_rows;
     let mut total: Option<Tensor> = None;
     let mut stats = MicroStats::default();
-    let mut add = |part: Tensor| total = Some(total.take().map_or_else(|| part.shallow_clone(), |t| t + &part));
+    let mut add =
+        |part: Tensor| total = Some(total.take().map_or_else(|| part.shallow_clone(), |t| t + &part));
 
     if new_rows > 0 {
         let part = Part::of(&hidden_btd, micro, 0, new_rows);
@@ -111,7 +112,8 @@ impl Part {
         let hidden = hidden_btd.narrow(0, first, rows).reshape([-1, d]);
         let (targets_n, counted) = counted(micro, first, rows);
         let n_targets = counted.numel() as u64;
-        let hidden_nd = if n_targets as i64 == hidden.size()[0] { hidden } else { hidden.index_select(0, &counted) };
+        let hidden_nd =
+            if n_targets as i64 == hidden.size()[0] { hidden } else { hidden.index_select(0, &counted) };
         Self { hidden_nd, targets_n, n_targets }
     }
 }

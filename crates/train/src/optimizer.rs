@@ -101,7 +101,8 @@ impl Optimizer {
         }
         let _ = self.count.g_add_scalar_(1.0);
         for decays in [true, false] {
-            let chosen: Vec<usize> = (0..self.slots.len()).filter(|&i| self.slots[i].decays == decays).collect();
+            let chosen: Vec<usize> =
+                (0..self.slots.len()).filter(|&i| self.slots[i].decays == decays).collect();
             let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
             let count = self.count.shallow_clone();
             fused_adamw(

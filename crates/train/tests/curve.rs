@@ -32,10 +32,14 @@ fn replay(name: &str, trained: Trained) {
     let (losses, norms, rates) = (curve.get("loss"), curve.get("grad_norm"), curve.get("lr"));
     let (mut worst_loss, mut worst_norm) = (0f64, 0f64);
     for step in 0..steps {
-        let batch: Vec<MicroBatch> = (0..micros).map(|m| MicroBatch::tokens(&tokens.get(step).get(m))).collect();
+        let batch: Vec<MicroBatch> =
+            (0..micros).map(|m| MicroBatch::tokens(&tokens.get(step).get(m))).collect();
         let rate = learning_rate(&config, step as u64);
         let reference = rates.double_value(&[step]);
-        assert!((rate - reference).abs() <= 1e-6 * reference.abs() + 1e-12, "rate {rate} against {reference}");
+        assert!(
+            (rate - reference).abs() <= 1e-6 * reference.abs() + 1e-12,
+            "rate {rate} against {reference}"
+        );
         let stats = trainer.step(&batch, step as u64 + 1, rate).unwrap();
         let relative = |got: f64, reference: f64| (got - reference).abs() / reference.abs();
         worst_loss = worst_loss.max(relative(stats.loss(), losses.double_value(&[step])));
@@ -87,7 +91,8 @@ fn at_the_first_step_only_the_zeroed_matrices_have_gradients() {
     assert_eq!(model.first_trained_block(), 2);
     let micro = MicroBatch::tokens(&tokens.get(0).get(0));
     let context = model.context(&micro.inputs()).unwrap();
-    let hidden = model.run(model.embed(&micro.ids), 0..model.n_blocks(), &context, llama_pro_model::Path::Grown);
+    let hidden =
+        model.run(model.embed(&micro.ids), 0..model.n_blocks(), &context, llama_pro_model::Path::Grown);
     model.head(&model.finish(&hidden)).square().mean(Kind::Float).backward();
     let mut with_gradient = 0;
     for parameter in model.parameters() {
@@ -104,7 +109,8 @@ fn at_the_first_step_only_the_zeroed_matrices_have_gradients() {
 /// Accumulation is normalised by the targets of the whole step, so unequal micro-batches give the same gradients.
 #[test]
 fn splitting_a_step_changes_nothing() {
-    let tokens = Expected::read(&fixture("llama2-train-added").join("curve.safetensors")).get("tokens").get(0);
+    let tokens =
+        Expected::read(&fixture("llama2-train-added").join("curve.safetensors")).get("tokens").get(0);
     let config = config(10);
     let masked = |rows: &tch::Tensor| {
         let mut micro = MicroBatch::tokens(rows);

@@ -9,8 +9,8 @@ use llama_pro_eval::TokenRow;
 use llama_pro_shards::{PackedRows, Row, Sampler, TokenShard};
 use llama_pro_text::Tokenizer;
 
-use llama_pro_cli::output;
 use crate::recipe::Recipe;
+use llama_pro_cli::output;
 
 /// The pinned dependencies of this program: the texts of the miniature come from them.
 const LOCKFILE: &str = include_str!("../../../../Cargo.lock");

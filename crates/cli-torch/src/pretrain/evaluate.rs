@@ -5,11 +5,17 @@ use llama_pro_eval::{EvalTable, perplexity};
 use llama_pro_model::{Llama, Path, Scorer};
 
 use super::data::Data;
-use llama_pro_cli::progress;
 use crate::recipe::Recipe;
+use llama_pro_cli::progress;
 
 /// Scores every held-out text on one path of the model.
-pub(super) fn score(model: &Llama, path: Path, data: &Data, recipe: &Recipe, name: &str) -> Result<EvalTable> {
+pub(super) fn score(
+    model: &Llama,
+    path: Path,
+    data: &Data,
+    recipe: &Recipe,
+    name: &str,
+) -> Result<EvalTable> {
     let mut table = EvalTable::new(name);
     let bar = progress::steps(data.held_out.len() as u64);
     for set in &data.held_out {
@@ -25,7 +31,11 @@ pub(super) fn score(model: &Llama, path: Path, data: &Data, recipe: &Recipe, nam
 }
 
 /// Nats per token of each held-out text, on few rows: a look during the run.
-pub(super) fn glance(model: &Llama, data: &Data, recipe: &Recipe) -> Result<Vec<(String, f64)>, llama_pro_eval::Error> {
+pub(super) fn glance(
+    model: &Llama,
+    data: &Data,
+    recipe: &Recipe,
+) -> Result<Vec<(String, f64)>, llama_pro_eval::Error> {
     let score = |set: &super::data::HeldOut| {
         let mut scorer = Scorer::new(model, Path::Grown);
         let rows = set.rows(recipe.eval.validation_rows);

@@ -72,7 +72,11 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
     preflight::check(&recipe, args.control.is_some())?;
     let dir = args.run.clone().unwrap_or_else(|| RunFolder::fresh_name(Path::new(RUNS), stem));
     let undo = undo::Undo::new(&dir, &cache());
-    let run = RunFolder::create(&dir, &toml::Table::try_from(&recipe)?)?;
+    let run = RunFolder::create(&dir, &toml::Table::try_from(&recipe)?).inspect_err(|error| {
+        if matches!(error, llama_pro_run::Error::Io { .. }) {
+            undo.not_begun();
+        }
+    })?;
     let job = Job { run: &run, recipe: &recipe, threads, resumed: false, stop: &stop };
     let result = job.work();
     if result.is_err() && !run.metrics().exists() {
@@ -302,5 +306,10 @@ fn same_rows(a: &EvalTable, b: &EvalTable) -> bool {
 /// A line for the log: what will be trained.
 fn announce(recipe: &Recipe, data: &data::Data) {
     let tokens = recipe.input_tokens();
-    tracing::info!("{} steps, {} tokens, over {}", recipe.train.steps, output::count(tokens), data.describe());
+    tracing::info!(
+        "{} steps, {} tokens, over {}",
+        recipe.train.steps,
+        output::count(tokens),
+        data.describe()
+    );
 }

@@ -45,7 +45,11 @@ fn check_folder(recipe: &Recipe, dir: &std::path::Path) -> Result<bool> {
     checkpoint.check_parameters(&config)?;
     let length = recipe.data.sequence_length;
     let longest = config.max_position_embeddings;
-    ensure!(length <= longest, "data.sequence-length = {length}: {} reads at most {longest} positions", dir.display());
+    ensure!(
+        length <= longest,
+        "data.sequence-length = {length}: {} reads at most {longest} positions",
+        dir.display()
+    );
     let tokens = Tokenizer::from_dir(dir)?.vocab_size();
     ensure!(
         tokens <= config.vocab_size,

@@ -7,8 +7,8 @@ use llama_pro_run::report::RunData;
 use llama_pro_train::{Parameters, Trainer};
 use serde_json::json;
 
-use llama_pro_cli::output;
 use crate::recipe::Recipe;
+use llama_pro_cli::output;
 
 /// What a finished run knows of itself.
 pub(super) struct Facts<'a> {
@@ -72,12 +72,23 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
             word.to_owned(),
         ]
     });
-    let header =
-        ["held-out text", "", "perplexity before", "after", "nats/token before", "after", "change", "verdict"];
+    let header = [
+        "held-out text",
+        "",
+        "perplexity before",
+        "after",
+        "nats/token before",
+        "after",
+        "change",
+        "verdict",
+    ];
     println!("{}", output::table(&header, rows));
     let share = 100.0 * trained as f64 / parameters as f64;
     let line = |name: &str, text: String| println!("  {name:<18} {text}");
-    line("trained", format!("{} of {} parameters ({share:.1} %)", output::count(trained), output::count(parameters)));
+    line(
+        "trained",
+        format!("{} of {} parameters ({share:.1} %)", output::count(trained), output::count(parameters)),
+    );
     if !facts.new_blocks.is_empty() {
         line("new blocks", format!("{:?}", facts.new_blocks));
     }
@@ -100,7 +111,10 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         ),
     );
     if facts.frozen_checked > 0 {
-        line("frozen weights", format!("{} tensors have the digest they had before training", facts.frozen_checked));
+        line(
+            "frozen weights",
+            format!("{} tensors have the digest they had before training", facts.frozen_checked),
+        );
     }
     if let Some(identical) = facts.base_path_identical {
         let text = match (identical, train.parameters) {

@@ -30,11 +30,25 @@ impl Undo {
 
     /// Removes the contents of the run folder, and every folder that was made and is empty. Errors are passed over: the
     /// one that brought us here is the one to report.
-    pub(super) fn undo(self) {
+    pub(super) fn undo(&self) {
         for name in names(&self.run) {
             let path = self.run.join(name);
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
+        self.cache();
+        self.folders();
+    }
+
+    /// For a run folder that could not be begun. What lies in it may be another process's, so only a lock that is alone
+    /// goes.
+    pub(super) fn not_begun(&self) {
+        if self.made.contains(&self.run) && names(&self.run) == [".lock"] {
+            let _ = std::fs::remove_file(self.run.join(".lock"));
+        }
+        self.folders();
+    }
+
+    fn cache(&self) {
         for name in names(&self.cache).iter().filter(|n| !self.cached.contains(n)) {
             let _ = std::fs::remove_dir(self.cache.join(name)); // of a source that could not be read
         }
@@ -42,6 +56,9 @@ impl Undo {
         if made_cache && names(&self.cache) == ["Cargo.lock"] {
             let _ = std::fs::remove_file(self.cache.join("Cargo.lock"));
         }
+    }
+
+    fn folders(&self) {
         for folder in &self.made {
             let _ = std::fs::remove_dir(folder);
         }

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::data::Data;
 use super::evaluate;
-use llama_pro_cli::progress;
 use crate::recipe::Recipe;
+use llama_pro_cli::progress;
 
 /// Seconds between plain lines.
 const LINE_EVERY: f64 = 10.0;
@@ -97,7 +97,9 @@ impl Observer for Watch<'_> {
         let text = format!("loss {:.3}  {:.0} tok/s", stats.loss(), report.tokens_per_second);
         if progress::on_terminal() {
             self.bar.set_message(text);
-        } else if self.last_line.is_none_or(|t| t.elapsed().as_secs_f64() >= LINE_EVERY) || report.step == report.steps {
+        } else if self.last_line.is_none_or(|t| t.elapsed().as_secs_f64() >= LINE_EVERY)
+            || report.step == report.steps
+        {
             self.last_line = Some(Instant::now());
             let mean = report.seconds / report.step as f64;
             let left = llama_pro_cli::output::seconds(mean * (report.steps - report.step) as f64);

@@ -71,7 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let new = report.plan.new_blocks().len();
     let (blocks, bytes) = (report.plan.layers().len(), output::bytes(report.bytes));
     if !report.written {
-        println!("{} -> {blocks} blocks, {new} new; {bytes} would be written (dry run)", report.plan.base_layers());
+        println!(
+            "{} -> {blocks} blocks, {new} new; {bytes} would be written (dry run)",
+            report.plan.base_layers()
+        );
         return Ok(());
     }
     println!(

@@ -82,8 +82,10 @@ fn inspect(args: &Args) -> Result<Inspection> {
     let config = checkpoint.config();
     let number = |key: &str| config.raw().get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
     let llama = config.llama().and_then(|c| checkpoint.check_parameters(&c).map(|()| c));
-    let text = |key: &str| config.raw().get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
-    let architecture = config.raw().get("architectures").and_then(|a| a.get(0)).and_then(serde_json::Value::as_str);
+    let text =
+        |key: &str| config.raw().get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
+    let architecture =
+        config.raw().get("architectures").and_then(|a| a.get(0)).and_then(serde_json::Value::as_str);
     let memory = |mode, trained: u64, dtype, width: u64| Memory {
         mode,
         dtype,
@@ -104,7 +106,9 @@ fn inspect(args: &Args) -> Result<Inspection> {
         hidden_size: number("hidden_size"),
         intermediate_size: number("intermediate_size"),
         attention_heads: number("num_attention_heads"),
-        key_value_heads: llama.as_ref().map_or(number("num_key_value_heads"), |c| c.num_key_value_heads as u64),
+        key_value_heads: llama
+            .as_ref()
+            .map_or(number("num_key_value_heads"), |c| c.num_key_value_heads as u64),
         vocab_size: number("vocab_size"),
         max_position_embeddings: number("max_position_embeddings"),
         tied_embeddings: llama.as_ref().is_ok_and(|c| c.tie_word_embeddings),
@@ -139,7 +143,11 @@ fn show(x: &Inspection) {
                 "{:?}, {} parameters, {}",
                 x.new_blocks,
                 output::count(x.new_parameters),
-                if trained { "trained" } else { "not trained yet: the model computes what its base computes" }
+                if trained {
+                    "trained"
+                } else {
+                    "not trained yet: the model computes what its base computes"
+                }
             ),
         ),
     }

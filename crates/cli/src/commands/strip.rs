@@ -57,7 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     match stripped.identical {
         true => println!("every tensor and the configuration are those of the model that was expanded"),
-        false => println!("the old tensors or the configuration are NOT those of the model that was expanded"),
+        false => {
+            println!("the old tensors or the configuration are NOT those of the model that was expanded")
+        }
     }
     Ok(())
 }
