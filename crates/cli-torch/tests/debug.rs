@@ -1,4 +1,5 @@
 //! `llama-pro debug …` against the numbers of PyTorch and transformers in tests/fixtures.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 #[path = "../../cli/tests/common/mod.rs"]
 mod common;

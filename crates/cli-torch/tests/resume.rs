@@ -1,4 +1,5 @@
 //! A run that is killed, stopped or tampered with: it goes on to the same bits, or says in one line why it does not.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 #[path = "../../cli/tests/common/mod.rs"]
 mod common;

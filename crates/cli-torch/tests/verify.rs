@@ -1,4 +1,5 @@
 //! `verify --logits`: both models run side by side, and every logit compared with ==.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 #[path = "../../cli/tests/common/mod.rs"]
 mod common;

@@ -1,5 +1,6 @@
 //! Bad input through the program: exit code 2, one line that says what and where, nothing on stdout, nothing left behind.
 //! What `pretrain` and `debug` refuse is in `crates/cli-torch/tests/errors.rs`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! `expand`, `verify`, `strip` and `inspect` through the program: the way there and back, and what each says as JSON.
 //!
 //! `verify --logits` is in `crates/cli-torch/tests/verify.rs`. Expected counts come from the files by a reader of this folder, not from the program.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 mod common;
 

@@ -52,8 +52,7 @@ impl Llama {
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
         let config = checkpoint.config().llama()?;
         checkpoint.check_parameters(&config)?;
-        let stored =
-            |name: &str| Ok::<_, Error>(kind_of(checkpoint.info(name)?.dtype, &format!("tensor `{name}`"))?);
+        let stored = |name: &str| kind_of(checkpoint.info(name)?.dtype, &format!("tensor `{name}`"));
         let kind = match options.kind {
             Some(kind) => kind,
             None => stored("model.embed_tokens.weight")?,

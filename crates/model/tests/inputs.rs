@@ -1,4 +1,5 @@
 //! What a model refuses, packed rows, and scoring.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 mod common;
 
@@ -44,7 +45,7 @@ fn documents_of_a_packed_row_do_not_see_each_other() {
         let (first, second) = (ids.narrow(1, 0, 20), ids.narrow(1, 20, 28));
         let range = |n| Tensor::arange(n, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
         let positions = Tensor::concat(&[range(20), range(28)], 1);
-        let segments = Tensor::concat(&[range(20) * 0, range(28) * 0 + 1], 1);
+        let segments = Tensor::concat(&[range(20).zeros_like(), range(28).ones_like()], 1);
         let inputs = Inputs { ids: &ids, positions: Some(&positions), segments: Some(&segments) };
         let packed = model.logits(&inputs, Path::Grown).unwrap();
         let alone = |ids: &Tensor| model.logits(&Inputs::tokens(ids), Path::Grown).unwrap();

@@ -1,4 +1,5 @@
 //! The shim against plain tensor operations.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 #![allow(unsafe_code, reason = "mapping a file in the test")]
 
 use std::io::Write;
@@ -67,8 +68,8 @@ fn fused_adamw_equals_the_definition_in_float64() {
             p[i] -= step.learning_rate * step.weight_decay * p[i];
             pm[i] = 0.9 * pm[i] + 0.1 * g[i];
             pv[i] = 0.95 * pv[i] + 0.05 * g[i] * g[i];
-            let mean = pm[i] / (1.0 - 0.9f64.powi(t as i32));
-            let root = (pv[i] / (1.0 - 0.95f64.powi(t as i32))).sqrt();
+            let mean = pm[i] / (1.0 - 0.9f64.powi(t));
+            let root = (pv[i] / (1.0 - 0.95f64.powi(t))).sqrt();
             p[i] -= step.learning_rate * mean / (root + step.eps);
         }
     }

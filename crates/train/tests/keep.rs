@@ -1,4 +1,5 @@
 //! Keeping the old ability: replay and KL to the base, against the same sums written out with plain operations.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 mod common;
 
@@ -61,9 +62,9 @@ fn objective(model: &Llama, base: &Llama, keep: Keep) -> Tensor {
             let (p, q) = (ours.get(t as i64), theirs.get(t as i64));
             let nats = -p.get(target);
             let weight = if kept { keep.replay } else { 1.0 };
-            sum = sum + nats * weight;
+            sum += nats * weight;
             if kept {
-                sum = sum + (q.exp() * (&q - &p)).sum(Kind::Float) * keep.kl;
+                sum += (q.exp() * (&q - &p)).sum(Kind::Float) * keep.kl;
             }
             n += 1;
         }
