@@ -77,6 +77,33 @@ impl ConfigFile {
         strict::llama(self)
     }
 
+    /// [`ConfigFile::llama`] for those who only move tensors: `None` for another family, or for a feature that is not
+    /// computed here.
+    ///
+    /// # Errors
+    /// A LLaMA, Mistral or Qwen2 whose plain numbers cannot be: a size that is missing, zero or does not divide.
+    pub fn llama_if_computable(&self) -> Result<Option<LlamaConfig>> {
+        const PLAIN: [&str; 10] = [
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "vocab_size",
+            "max_position_embeddings",
+            "rms_norm_eps",
+            "tie_word_embeddings",
+        ];
+        match self.llama() {
+            Ok(config) => Ok(Some(config)),
+            Err(Error::Config { path, key, problem }) if PLAIN.contains(&key.as_str()) => {
+                Err(Error::Config { path, key, problem })
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
     pub(crate) fn fields(&self) -> Fields<'_> {
         Fields::new(&self.path, &self.map)
     }

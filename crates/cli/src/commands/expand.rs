@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use llama_pro_expand::{ExpandOptions, Placement};
 
+use llama_pro_checkpoint::Checkpoint;
 use llama_pro_cli::{output, progress};
 
 #[derive(clap::Args)]
@@ -42,6 +43,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         (None, Some(at)) => Placement::At(at.clone()),
         (None, None) => bail!("expected --blocks N (the paper uses 8 for 32) or --at I,J,…"),
     };
+    let options = ExpandOptions { force: args.force, dry_run: true, ..ExpandOptions::default() };
+    llama_pro_expand::expand(&args.base, &args.out, &placement, &options)?;
+    // The expander moves bytes of any family. One that is known must be whole: a wrong shape would only be carried on.
+    let checkpoint = Checkpoint::open(&args.base)?;
+    if let Some(config) = checkpoint.config().llama_if_computable()? {
+        checkpoint.check_parameters(&config)?;
+    }
+    drop(checkpoint);
     let bar = progress::bytes("expanding");
     let show = |done: u64, all: u64| progress::advance(&bar, done, all);
     let report = llama_pro_expand::expand(

@@ -81,7 +81,10 @@ fn inspect(args: &Args) -> Result<Inspection> {
     }
     let config = checkpoint.config();
     let number = |key: &str| config.raw().get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let llama = config.llama().and_then(|c| checkpoint.check_parameters(&c).map(|()| c));
+    if let Some(llama) = config.llama_if_computable()? {
+        checkpoint.check_parameters(&llama)?;
+    }
+    let llama = config.llama();
     let text =
         |key: &str| config.raw().get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
     let architecture =
