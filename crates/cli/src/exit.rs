@@ -56,6 +56,9 @@ fn hook_panics(caught: fn() -> bool) {
         let text = info.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied()).unwrap_or("");
         let text = text.split("\\n").next().unwrap_or("").lines().next().unwrap_or("");
+        if text.starts_with("failed printing to stdout") {
+            return; // the reader of a pipe has seen enough, as `head` does
+        }
         if caught() {
             tracing::debug!("{place}: {text}");
         } else {

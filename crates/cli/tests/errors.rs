@@ -280,3 +280,18 @@ fn ctrl_c_while_expanding() {
     println!("stopped {stopped} of 12");
     assert!(stopped >= 3, "stopped only {stopped} of 12: this is no test");
 }
+
+/// `llama-pro … | head -1`: a reader that goes away is no defect of ours.
+#[test]
+fn a_closed_pipe_is_silent() {
+    let dir = place("llama2");
+    let mut child = program(dir.path())
+        .args(["inspect", "m"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -27,7 +27,7 @@ pub struct Parameter {
 pub enum Path {
     /// All blocks: the model as it is.
     Grown,
-    /// The new blocks are skipped: exactly the base model, from the same weights (paper.md: "the base back at any time").
+    /// The new blocks are skipped: exactly the base model, from the same weights.
     Base,
 }
 

@@ -3,8 +3,7 @@
 //! For a step with N counted targets,
 //! `loss = (sum_new CE + sum_keep (replay * CE + kl * KL(base || model))) / N`.
 //! The base needs no second set of weights: it is the grown model with the new blocks skipped, and below the lowest
-//! trained block both are the same computation, done once (paper.md, section 6: "skipping the new blocks at run time
-//! gives the base model exactly").
+//! trained block both are the same computation, done once.
 
 use llama_pro_model::{Llama, Path, loss};
 use serde::{Deserialize, Serialize};

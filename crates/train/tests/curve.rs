@@ -11,7 +11,7 @@ use llama_pro_model::{Llama, LoadOptions, Trained};
 use llama_pro_train::{Keep, MicroBatch, TrainConfig, Trainer, learning_rate};
 use tch::Kind;
 
-/// The numbers of tests/fixtures/llama2-train-*: see the head of shared/reference/train_reference.py.
+/// The numbers of tests/fixtures/llama2-train-*: see the head of tests/reference/train_reference.py.
 fn config(steps: u64) -> TrainConfig {
     TrainConfig { micro_rows: Some(4), ..TrainConfig::new(steps, 8, 2e-3) }
 }
