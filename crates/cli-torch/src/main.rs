@@ -17,7 +17,7 @@ use llama_pro_model::Error as Model;
 use llama_pro_train::Error as Train;
 
 #[derive(Parser)]
-#[command(name = "llama-pro", version, disable_help_subcommand = true)]
+#[command(name = "llama-pro", bin_name = "llama-pro", version, disable_help_subcommand = true)]
 struct Cli {
     /// Compute threads on the CPU [default: one per core].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]

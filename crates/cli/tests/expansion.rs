@@ -208,11 +208,11 @@ fn inspect_counts_what_is_there() {
             assert_eq!(found["attention_heads"], config["num_attention_heads"]);
             assert_eq!(found["key_value_heads"], config["num_key_value_heads"]);
             assert_eq!(found["tied_embeddings"], config["tie_word_embeddings"]);
-            // f32: gradients as wide as weights and two float32 moments; bf16: a float32 master besides.
+            // f32: a gradient and two moments; bf16: also a float32 sum of gradients and a float32 master.
             let memory = |mode: &str, dtype: &str, trained: u64| {
-                let (width, optimizer) = if dtype == "f32" { (4, 8) } else { (2, 12) };
+                let (width, gradient, optimizer) = if dtype == "f32" { (4, 4, 8) } else { (2, 6, 12) };
                 json!({
-                    "mode": mode, "dtype": dtype, "weights": all * width, "gradients": trained * width,
+                    "mode": mode, "dtype": dtype, "weights": all * width, "gradients": trained * gradient,
                     "optimizer": trained * optimizer,
                 })
             };

@@ -93,8 +93,9 @@ fn inspect(args: &Args) -> Result<Inspection> {
         mode,
         dtype,
         weights: parameters * width,
-        gradients: trained * width,
-        optimizer: trained * if width == 4 { 8 } else { 12 },
+        // Below float32 a float32 sum over the micro-batches stands beside the gradient, and masters beside the moments.
+        gradients: trained * if width == 4 { 4 } else { 2 + 4 },
+        optimizer: trained * if width == 4 { 8 } else { 4 + 8 },
     };
     let mut train_memory = Vec::new();
     for (dtype, width) in [("f32", 4), ("bf16", 2)] {
