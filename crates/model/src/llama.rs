@@ -22,6 +22,13 @@ pub struct Parameter {
     pub trained: bool,
 }
 
+impl Parameter {
+    /// The block it belongs to, from `model.layers.N.…`; `None` for embedding, final norm and head.
+    pub fn block(&self) -> Option<usize> {
+        self.name.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
+    }
+}
+
 /// Which blocks a forward pass goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -96,7 +103,7 @@ impl Llama {
     /// The first block from which on a graph is needed: everything below is frozen and sees only frozen inputs.
     /// 0 when the embedding is trained, the number of blocks when only what follows them is.
     pub fn first_trained_block(&self) -> usize {
-        let lowest = self.parameters.iter().filter(|p| p.trained).map(|p| match block_of(&p.name) {
+        let lowest = self.parameters.iter().filter(|p| p.trained).map(|p| match p.block() {
             Some(i) => i,
             None if p.name == "model.embed_tokens.weight" => 0,
             None => self.blocks.len(),
@@ -152,9 +159,4 @@ impl Llama {
     pub fn device(&self) -> Device {
         self.device
     }
-}
-
-/// The block number in `model.layers.N.…`.
-fn block_of(name: &str) -> Option<usize> {
-    name.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
 }

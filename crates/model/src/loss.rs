@@ -3,7 +3,7 @@
 use tch::{Kind, Reduction, Tensor};
 
 /// Targets with this value are not counted.
-pub const IGNORED: i64 = -100;
+pub const IGNORED: i64 = llama_pro_eval::IGNORED;
 
 /// Cross-entropy in nats at every position: `logits_nv` `[N, V]`, `targets_n` int64 `[N]`, to float32 `[N]`; 0 where the
 /// target is [`IGNORED`].

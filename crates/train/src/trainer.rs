@@ -124,17 +124,11 @@ fn check_base(model: &Llama, reference: Option<&Llama>) -> Result<()> {
     if added[..model.first_trained_block()].contains(&true) {
         return fail("an older expansion is frozen below the trained blocks; give the base beside the model");
     }
-    let old_trained =
-        |p: &&llama_pro_model::Parameter| p.trained && !block_of(&p.name).is_some_and(|i| added[i]);
+    let old_trained = |p: &&llama_pro_model::Parameter| p.trained && !p.block().is_some_and(|i| added[i]);
     match model.parameters().iter().find(old_trained) {
         Some(p) => {
             fail(&format!("`{}` of the base itself is trained; give the base beside the model", p.name))
         }
         None => Ok(()),
     }
-}
-
-/// The block number in `model.layers.N.…`.
-fn block_of(name: &str) -> Option<usize> {
-    name.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
 }
