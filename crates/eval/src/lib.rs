@@ -11,6 +11,8 @@ mod table;
 
 pub use compare::{HEADERS, SetChange, Verdict, compare};
 pub use error::{Error, Result};
-pub use model::{BoxError, IGNORED, LanguageModel, RowScore, TokenRow};
+pub use model::{
+    BoxError, ChoiceRequest, ChoiceScore, GenerateRequest, IGNORED, LanguageModel, RowScore, TokenRow,
+};
 pub use perplexity::{Perplexity, perplexity};
 pub use table::{EvalSet, EvalTable};

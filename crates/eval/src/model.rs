@@ -26,6 +26,60 @@ pub trait LanguageModel {
     fn max_row(&self) -> Option<usize> {
         None
     }
+
+    /// Scores the continuations of each request, in the order given.
+    ///
+    /// A model sees all requests of a call at once, so it may compute a context once for all its continuations, and
+    /// what several contexts begin with once for all of them. Scores must not depend on what else is in the call.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); a context or a continuation without tokens; a model that cannot do it.
+    fn choices(&mut self, requests: &[ChoiceRequest]) -> Result<Vec<Vec<ChoiceScore>>, BoxError> {
+        let _ = requests;
+        Err("this model does not score continuations".into())
+    }
+
+    /// Continues each prompt greedily. `done(i, tokens)` is asked after every new token of request `i`, with all its new
+    /// tokens; a request ends when it says `true`, when `max_new_tokens` are there, or where the model can read no
+    /// more. The answer has all new tokens, the last one included.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); a prompt without tokens; a model that cannot do it.
+    fn generate(
+        &mut self,
+        requests: &[GenerateRequest],
+        done: &mut dyn FnMut(usize, &[i64]) -> bool,
+    ) -> Result<Vec<Vec<i64>>, BoxError> {
+        let _ = (requests, done);
+        Err("this model does not generate".into())
+    }
+}
+
+/// A context and the continuations to score after it. Both hold at least one token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChoiceRequest {
+    /// Token ids of what is given.
+    pub context: Vec<i64>,
+    /// Token ids of each continuation.
+    pub continuations: Vec<Vec<i64>>,
+}
+
+/// The score of one continuation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ChoiceScore {
+    /// Sum of the natural logarithms of the likelihoods of its tokens; 0 or less.
+    pub log_likelihood: f64,
+    /// Whether every token of it is the likeliest one at its place.
+    pub is_greedy: bool,
+}
+
+/// A prompt to continue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerateRequest {
+    /// Token ids, at least one.
+    pub prompt: Vec<i64>,
+    /// The most tokens to add.
+    pub max_new_tokens: usize,
 }
 
 /// A row of tokens with a target for each.
