@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people: it prints")]
 
+mod bench;
 mod cargo;
 mod error;
 mod fetch;
@@ -60,6 +61,12 @@ enum Word {
     Check,
     /// test, then check, with the time of each stage
     Ci,
+    /// Measure beside the peers in one run, as medians of alternating runs. What is not known here is llama-pro's bench
+    Bench {
+        /// What to measure, and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<OsString>,
+    },
     /// Any other word: built in release and run as llama-pro
     #[command(external_subcommand)]
     Program(Vec<OsString>),
@@ -111,6 +118,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Word::Test { args } => stages::test(&host, &args),
         Word::Check => stages::check(&host),
         Word::Ci => stages::ci(&host),
+        Word::Bench { words } => bench::run(&host, &words),
         Word::Program(words) => stages::program(&host, &words),
     }
 }
