@@ -7,20 +7,17 @@ use std::time::Instant;
 
 use llama_pro_model::Llama;
 use llama_pro_run::RunFolder;
-use llama_pro_shards::Sampler;
 
 use crate::checkpoint::{self, Saved};
 use crate::trainer::{StepStats, Trainer};
-use crate::{Result, TrainConfig, learning_rate, micro_batches};
+use crate::{Batches, Result, TrainConfig, learning_rate};
 
 /// What a run needs besides its trainer.
 pub struct Fit<'a> {
     /// Loop and optimizer settings.
     pub config: &'a TrainConfig,
-    /// (seed, step) to rows.
-    pub sampler: &'a Sampler,
-    /// Sources, by index, whose rows keep the old ability.
-    pub keep_sources: &'a [usize],
+    /// Step to batch.
+    pub batches: &'a dyn Batches,
     /// Where checkpoints go.
     pub run: &'a RunFolder,
     /// What the run is made of; a checkpoint of anything else is refused.
@@ -121,13 +118,11 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
     }
     while at.step < config.steps {
         let begun = Instant::now();
-        let (rows, micro_rows) = (config.rows_per_step, config.micro_rows());
-        let device = trainer.model().device();
-        let micros = micro_batches(fit.sampler, fit.keep_sources, at.step, rows, micro_rows, device);
+        let micros = fit.batches.micro_batches(at.step, trainer.model().device())?;
         let rate = learning_rate(config, at.step);
         let stats = trainer.step(&micros, at.step + 1, rate)?;
         let took = begun.elapsed().as_secs_f64();
-        let inputs = micros.iter().map(|m| m.ids.numel() as u64).sum::<u64>();
+        let inputs = fit.batches.tokens(&micros);
         at = Saved { step: at.step + 1, tokens: at.tokens + inputs, seconds: at.seconds + took, ..at };
         observer.step(&StepReport {
             step: at.step,

@@ -6,6 +6,7 @@
 //! an uninterrupted one would have seen, and on the CPU with the same number of threads ends with the same bits.
 
 mod batch;
+mod batches;
 mod checkpoint;
 mod config;
 mod error;
@@ -16,7 +17,8 @@ mod optimizer;
 mod schedule;
 mod trainer;
 
-pub use batch::{MicroBatch, micro_batches};
+pub use batch::MicroBatch;
+pub use batches::{Batches, SampledRows};
 pub use checkpoint::{Saved, latest, load, save};
 pub use config::{Dtype, Parameters, TrainConfig};
 pub use error::{Error, Result};

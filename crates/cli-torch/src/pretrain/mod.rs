@@ -23,7 +23,7 @@ use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
 use llama_pro_run::{Invocation, Provenance, RunFolder};
-use llama_pro_train::{Dtype, Fit, Outcome, Parameters, Trainer, fit, latest};
+use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit, latest};
 use tch::{Device, Kind};
 
 use crate::recipe::{self, Recipe};
@@ -168,10 +168,15 @@ impl Job<'_> {
 
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &data)?;
-        let setup = Fit {
-            config: &recipe.train,
+        let batches = SampledRows {
             sampler: &data.sampler,
             keep_sources: &data.keep_sources,
+            rows_per_step: recipe.train.rows_per_step,
+            micro_rows: recipe.train.micro_rows(),
+        };
+        let setup = Fit {
+            config: &recipe.train,
+            batches: &batches,
             run,
             inputs,
             resume: if self.resumed { latest(run)? } else { None },
