@@ -100,6 +100,8 @@ class Codec:
         elif hasattr(kind, "__next__") and self.resolve is not None:
             # An iterator of the tested code: what it gives, all of it.
             self.put_all(b"I", list(value), out)
+        elif kind is type and getattr(builtins_module(), value.__name__, None) is value:
+            self.put_all(b"k", (value.__name__,), out)
         elif where == ("builtins", "dict_keys"):
             self.put_all(b"S", list(value), out)
         elif where == ("builtins", "dict_values") or where == ("builtins", "dict_items"):
@@ -135,14 +137,14 @@ class Codec:
         count = int(text, 16)
         if tag == b"i":
             return count, at
+        if tag == b"h":
+            return self.remote(count), at
         if count < 0 or count > len(data):
             raise ValueError("an answer that is longer than it is")
         if tag == b"s":
             return data[at:at + count].decode("utf-8", "surrogatepass"), at + count
         if tag == b"b":
             return data[at:at + count], at + count
-        if tag == b"h":
-            return self.remote(count), at
         values = []
         for _ in range(count):
             value, at = self.get(data, at)
@@ -178,6 +180,8 @@ class Codec:
         if tag == b"n" and values[0] == "Fraction":
             from fractions import Fraction
             return Fraction(values[1])
+        if tag == b"k" and type(getattr(builtins_module(), values[0], None)) is type:
+            return getattr(builtins_module(), values[0])
         if tag == b"m" and self.resolve:
             import marshal
             return type(run_tested)(marshal.loads(values[0]), sys.modules["candidate"].__dict__, "f", values[1])
@@ -215,18 +219,22 @@ def run_tested(code, name, requests, answers):
         return len(objects) - 1
 
     codec = Codec(handle, objects.__getitem__)
+
+    def raised(error):
+        return codec.dumps(("x", type(error).__name__, one_line(error), kind_of(error)))
+
     try:
         exec(compile(code, "<program>", "exec"), module.__dict__)
-        answer = ("v", None)
+        answer = codec.dumps(("v", None))
     except BaseException as error:
-        answer = ("x", type(error).__name__, one_line(error), kind_of(error))
+        answer = raised(error)
     while True:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except BaseException:
                 pass
-        write_frame(answers, codec.dumps(answer))
+        write_frame(answers, answer)
         request = read_frame(requests)
         try:
             what, target, rest, named = codec.loads(request)
@@ -238,14 +246,15 @@ def run_tested(code, name, requests, answers):
                 value = getattr(target, rest)
             elif what == "call":
                 value = target(*rest, **named)
+            elif what == "set":
+                value = setattr(target, rest, named)
             elif what == "iterate":
                 value = list(target)
             else:
                 value = str(target)
-            answer = ("v", value)
-            codec.dumps(answer)
+            answer = codec.dumps(("v", value))
         except BaseException as error:
-            answer = ("x", type(error).__name__, one_line(error), kind_of(error))
+            answer = raised(error)
 
 
 # --------------------------------------------------------------------------------------------------- the trusted side
@@ -309,8 +318,7 @@ class Remote:
     """An object of the tested process. It equals nothing but itself."""
 
     def __init__(self, link, number):
-        self._link = link
-        self._number = number
+        self.__dict__.update(_link=link, _number=number)
 
     def __call__(self, *rest, **named):
         return self._link.ask("call", self, rest, named)
@@ -319,6 +327,9 @@ class Remote:
         if name.startswith("__"):
             raise AttributeError(name)
         return self._link.ask("attribute", self, name)
+
+    def __setattr__(self, name, value):
+        self._link.ask("set", self, name, value)
 
     def __iter__(self):
         return iter(self._link.ask("iterate", self))

@@ -7,6 +7,7 @@
 //! docs/sandbox.md has the threat model, the layers, and what is not covered.
 
 mod bare;
+mod check;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 mod error;
@@ -19,6 +20,7 @@ mod sandbox;
 mod watch;
 mod wire;
 
+pub use check::{human_eval, mbpp, pass_at_k};
 #[cfg(not(target_os = "linux"))]
 use elsewhere::WORD;
 #[cfg(not(target_os = "linux"))]

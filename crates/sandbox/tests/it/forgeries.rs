@@ -1,6 +1,7 @@
 //! Programs that are wrong and try to be judged right. None of them may pass, whichever layers are there.
 
 use libtest_mimic::Trial;
+use llama_pro_sandbox::Sandbox;
 
 use crate::{run, sandboxes, tested, trial};
 
@@ -84,11 +85,16 @@ const FORGERIES: &[(&str, &str)] = &[
 pub(crate) fn trials() -> Vec<Trial> {
     let all = FORGERIES.iter().map(|(name, code)| {
         trial(&format!("forgery::{name}"), move || {
-            for (layers, sandbox) in sandboxes() {
+            let attempt = |layers: &str, sandbox: &Sandbox| {
                 let outcome = run(sandbox, tested(code, "assert answer() == 42"));
                 assert!(!outcome.passed(), "{layers}: {outcome:?}");
                 assert!(!outcome.stdout.contains("FOUND"), "{layers}: {outcome:?}");
-            }
+            };
+            std::thread::scope(|scope| {
+                for (layers, sandbox) in sandboxes() {
+                    scope.spawn(move || attempt(layers, sandbox));
+                }
+            });
         })
     });
     all.collect()

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod benchmarks;
 mod escapes;
 mod forgeries;
 mod judging;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = Vec::new();
     trials.extend(judging::trials());
+    trials.extend(benchmarks::trials());
     trials.extend(forgeries::trials());
     trials.extend(escapes::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
