@@ -4,6 +4,7 @@
 //! `train_byte_bpe` makes a small byte-level vocabulary for models that start from nothing.
 
 mod bpe;
+pub mod chat;
 mod error;
 mod special;
 mod tokenizer;
