@@ -17,7 +17,7 @@ const CRATES: [(&str, u32, &[&str]); 13] = [
     ("sandbox", 1, &[]),
     ("expand", 2, &["checkpoint"]),
     ("shards", 2, &[]),
-    ("eval", 2, &["text"]),
+    ("eval", 2, &["text", "sandbox"]),
     ("corpus", 3, &["shards", "text"]),
     ("cli", 3, &["checkpoint", "expand", "run"]),
     ("torch-ext", 4, &[]),

@@ -12,6 +12,7 @@
 
 mod block;
 mod context;
+mod decode;
 mod device;
 mod dtype;
 mod error;

@@ -1,8 +1,11 @@
 //! LLaMA as a [`LanguageModel`]: log-likelihoods of given tokens, for perplexity and for benchmarks.
 
-use llama_pro_eval::{BoxError, LanguageModel, RowScore, TokenRow};
+use llama_pro_eval::{
+    BoxError, ChoiceRequest, ChoiceScore, GenerateRequest, LanguageModel, RowScore, TokenRow,
+};
 use tch::{Kind, Tensor};
 
+use crate::decode::{self, Picker};
 use crate::guard::guarded;
 use crate::loss::{self, IGNORED};
 use crate::{Error, Inputs, Llama, Path};
@@ -73,6 +76,19 @@ impl LanguageModel for Scorer<'_> {
             }
         }
         Ok(scores)
+    }
+
+    /// Contexts, and what contexts begin with in common, are computed once for the whole call.
+    fn choices(&mut self, requests: &[ChoiceRequest]) -> Result<Vec<Vec<ChoiceScore>>, BoxError> {
+        Ok(decode::choices(self.model, self.path, requests)?)
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[GenerateRequest],
+        done: &mut dyn FnMut(usize, &[i64]) -> bool,
+    ) -> Result<Vec<Vec<i64>>, BoxError> {
+        Ok(decode::generate(self.model, self.path, requests, &mut Picker::Greedy, done)?)
     }
 
     fn max_row(&self) -> Option<usize> {

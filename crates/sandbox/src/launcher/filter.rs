@@ -36,7 +36,7 @@ pub(crate) fn compile() -> Result<[BpfProgram; 2], seccompiler::Error> {
     // Is it a terminal, close on exec, how much is there to read: no ioctl that does something.
     let queries =
         [libc::TCGETS, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD, libc::FIONBIO, libc::TIOCGWINSZ];
-    let queries = queries.into_iter().map(|request| when(1, SeccompCmpOp::Eq, u64::from(request)));
+    let queries = queries.into_iter().map(|request| when(1, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, queries.collect::<Result<_, _>>()?);
     let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let allow = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?;
