@@ -29,6 +29,7 @@ pub use compare::{HEADERS, SetChange, Verdict, compare};
 pub use data::{DataRoot, read_documents};
 pub use encode::{Codec, TokenizerCodec};
 pub use error::{Error, Result};
+pub use llama_pro_sandbox::Tests;
 pub use model::{
     BoxError, ChoiceRequest, ChoiceScore, GenerateRequest, IGNORED, LanguageModel, RowScore, TokenRow,
 };

@@ -12,6 +12,7 @@ use llama_pro_eval::{
     Catalog, CodeRunner, DataRoot, Evaluation, Journal, Options, PAPER, Protocol, Selection, TaskSpec, Watch, evaluate,
     report,
 };
+use llama_pro_sandbox::{Config, Isolation, Sandbox};
 use serde_json::Value;
 
 /// Scores a model on benchmarks as lm-evaluation-harness does, with the same prompts, numbers and result file.

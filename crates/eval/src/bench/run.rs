@@ -13,7 +13,7 @@ use crate::encode::{Codec, Encoder};
 use crate::filters::{Filter, Matcher};
 use crate::prompt::{Prepared, Question, prepare};
 use crate::tasks::{Field, Group, Metric, OutputType, Selection, TaskSpec};
-use crate::{ChoiceScore, CodeRunner, Error, LanguageModel, Program, Protocol, Result};
+use crate::{ChoiceScore, CodeRunner, Error, LanguageModel, Program, Protocol, Result, Tests};
 
 /// What can be chosen about a run.
 #[derive(Clone, Debug, Default)]
@@ -249,7 +249,19 @@ impl Job<'_> {
             let mut doc = question.doc.clone();
             doc.insert("completion".into(), text.joined.clone().into());
             let source = templates.text(Field::Program, &doc).map_err(fail)?;
-            programs.push(Program { source, time_limit: Duration::from_secs_f64(code.time_limit) });
+            let part =
+                |field| if templates.has(field) { templates.text(field, &doc) } else { Ok(String::new()) };
+            let tests = Tests {
+                context: part(Field::TestContext).map_err(fail)?,
+                source: part(Field::Tests).map_err(fail)?,
+                provided: part(Field::Provided)
+                    .map_err(fail)?
+                    .split_whitespace()
+                    .map(str::to_owned)
+                    .collect(),
+            };
+            let tests = templates.has(Field::Tests).then_some(tests);
+            programs.push(Program { source, tests, time_limit: Duration::from_secs_f64(code.time_limit) });
         }
         let outcomes = runner.run(&programs).map_err(|e| fail(e.to_string()))?;
         if outcomes.len() != programs.len() {

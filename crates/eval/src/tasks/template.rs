@@ -26,6 +26,12 @@ pub(crate) enum Field {
     ShotTarget,
     /// A program.
     Program,
+    /// The tests of a program.
+    Tests,
+    /// What the tests need besides it.
+    TestContext,
+    /// The names that they take from it.
+    Provided,
     /// The number that a program must print.
     Answer,
 }
@@ -67,6 +73,9 @@ impl Templates {
             (Field::Count, spec.count_text.as_ref()),
             (Field::ShotTarget, spec.fewshot_doc_to_target.as_ref()),
             (Field::Program, spec.code.as_ref().map(|code| &code.program)),
+            (Field::Tests, spec.code.as_ref().and_then(|code| code.tests.as_ref())),
+            (Field::TestContext, spec.code.as_ref().and_then(|code| code.context.as_ref())),
+            (Field::Provided, spec.code.as_ref().and_then(|code| code.provided.as_ref())),
             (Field::Answer, spec.code.as_ref().and_then(|code| code.answer.as_ref())),
         ];
         let mut templates =
