@@ -6,6 +6,7 @@
 
 mod bpe;
 mod encoder;
+pub mod chat;
 mod error;
 mod fast;
 mod sentencepiece;
