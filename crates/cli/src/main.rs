@@ -37,6 +37,8 @@ enum Command {
     Verify(verify::Args),
     /// Takes the new blocks out again.
     Strip(commands::strip::Args),
+    /// Raw corpora to token shards, with an account of every document. With no argument: the embedded miniature.
+    Prepare(commands::prepare::Args),
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Pretrain(Passed),
@@ -70,6 +72,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) if args.logits => with_torch(),
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
+        Command::Prepare(args) => commands::prepare::run(&args, cli.threads),
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
