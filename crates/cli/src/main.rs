@@ -45,6 +45,9 @@ enum Command {
     /// Continues texts: greedy or sampled, one or many at a time.
     #[command(disable_help_flag = true)]
     Generate(Passed),
+    /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
+    #[command(disable_help_flag = true)]
+    Eval(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -76,6 +79,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
+        | Command::Eval(Passed { rest })
         | Command::Generate(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()

@@ -20,7 +20,7 @@ mod sandbox;
 mod watch;
 mod wire;
 
-pub use check::{human_eval, mbpp, pass_at_k};
+pub use check::{human_eval, mbpp};
 #[cfg(not(target_os = "linux"))]
 use elsewhere::WORD;
 #[cfg(not(target_os = "linux"))]

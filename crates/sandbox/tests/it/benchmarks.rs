@@ -4,19 +4,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use llama_pro_sandbox::{Outcome, Program, Sandbox, human_eval, mbpp};
 use serde_json::Value;
 
-use crate::{full, trial};
+use crate::{completes, full, run, tested, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("own_problems_pass_and_fail_as_they_should", own),
         trial("the_answers_of_human_eval_pass", human_eval_answers),
         trial("the_answers_of_mbpp_pass", mbpp_answers),
+        trial("speed", speed).with_ignored_flag(true),
     ]
 }
 
@@ -52,7 +53,9 @@ fn all_pass(names: &[String], outcomes: &[Outcome]) {
     let failed: Vec<String> = names
         .iter()
         .zip(outcomes)
-        .filter_map(|(name, outcome)| outcome.result.as_ref().err().map(|failure| format!("{name}: {failure:?}")))
+        .filter_map(|(name, outcome)| {
+            outcome.result.as_ref().err().map(|failure| format!("{name}: {failure:?}"))
+        })
         .collect();
     assert!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), names.len(), failed.join("\n"));
 }
@@ -71,7 +74,9 @@ fn human_eval_answers() {
     let wrong: Vec<Program> = rows
         .iter()
         .zip(other)
-        .flat_map(|(row, other)| [program(row, "    return None\n"), program(row, text(other, "canonical_solution"))])
+        .flat_map(|(row, other)| {
+            [program(row, "    return None\n"), program(row, text(other, "canonical_solution"))]
+        })
         .collect();
     let passed: Vec<usize> = passing(&run_all(sandbox, "HumanEval, wrong", &wrong));
     assert!(passed.is_empty(), "wrong answers pass: {passed:?}");
@@ -87,13 +92,45 @@ fn mbpp_answers() {
     let names: Vec<String> = rows.iter().map(|row| row["task_id"].to_string()).collect();
     let program = |row: &Value, answer: &str| {
         let tests: Vec<String> = serde_json::from_value(row["test_list"].clone()).unwrap();
-        mbpp(answer, text(row, "test_setup_code"), &tests, text(row, "code"))
+        let mut program = mbpp(answer, text(row, "test_setup_code"), &tests, text(row, "code"));
+        // A few answers compute for seconds, and the machine may be busy.
+        program.limits.wall = Duration::from_secs(60);
+        program
     };
     let right: Vec<Program> = rows.iter().map(|row| program(row, text(row, "code"))).collect();
     all_pass(&names, &run_all(sandbox, "MBPP", &right));
-    let wrong: Vec<Program> = rows.iter().zip(rows.iter().skip(1)).map(|(row, next)| program(row, text(next, "code"))).collect();
-    let passed = passing(&run_all(sandbox, "MBPP, wrong", &wrong[..200]));
+    let wrong: Vec<Program> =
+        rows.iter().zip(rows.iter().skip(1)).map(|(row, next)| program(row, text(next, "code"))).collect();
+    let passed = passing(&run_all(sandbox, "MBPP, wrong", &wrong[..100]));
     assert!(passed.is_empty(), "wrong answers pass: {passed:?}");
+}
+
+/// What a program costs, beside the interpreter alone: `cargo test --release -p llama-pro-sandbox --test it speed --
+/// --ignored --nocapture`. Not a test: it prints.
+fn speed() {
+    let Some(sandbox) = full() else { return };
+    let python = run(sandbox, completes("import sys; print(sys.executable)")).stdout;
+    let mut walls: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..60 {
+        let started = Instant::now();
+        let status =
+            std::process::Command::new(python.trim()).args(["-I", "-S", "-c", "print(42)"]).output().unwrap();
+        assert!(status.status.success());
+        walls[0].push(started.elapsed().as_secs_f64());
+        let started = Instant::now();
+        assert!(run(sandbox, tested("def answer(): return 42", "assert answer() == 42")).passed());
+        walls[1].push(started.elapsed().as_secs_f64());
+    }
+    for (name, walls) in ["python alone", "sandboxed and tested"].iter().zip(&mut walls) {
+        walls.sort_by(f64::total_cmp);
+        println!(
+            "{name}: {:.1} ms at best, {:.1} ms in the middle",
+            walls[0] * 1e3,
+            walls[walls.len() / 2] * 1e3
+        );
+    }
+    let many = vec![tested("def answer(): return 42", "assert answer() == 42"); 200];
+    run_all(sandbox, "small programs", &many);
 }
 
 /// Problems in the forms of both benchmarks, with a right and a wrong answer each.
@@ -124,7 +161,9 @@ fn own() {
         ),
     ];
     for (prompt, right, wrong, test, name) in completion {
-        let outcomes = sandbox.run(&[human_eval(prompt, right, test, name), human_eval(prompt, wrong, test, name)]).unwrap();
+        let outcomes = sandbox
+            .run(&[human_eval(prompt, right, test, name), human_eval(prompt, wrong, test, name)])
+            .unwrap();
         assert!(outcomes[0].passed(), "{name}: {:?}", outcomes[0]);
         assert!(!outcomes[1].passed(), "{name}: {:?}", outcomes[1]);
     }
@@ -135,12 +174,17 @@ fn own() {
             "class Node:\n  def __init__(self, v):\n    self.v, self.left = v, None\ndef depth(n):\n  return 0\n",
             "assert depth(root) == 2",
         ),
-        ("def tops(xs):\n  return set(xs)\n", "def tops(xs):\n  return list(xs)\n", "assert tops((1, 2)) == {2, 1}"),
+        (
+            "def tops(xs):\n  return set(xs)\n",
+            "def tops(xs):\n  return list(xs)\n",
+            "assert tops((1, 2)) == {2, 1}",
+        ),
     ];
     for (right, wrong, test) in answers {
         let setup = if right.contains("Node") { "root = Node(1)\nroot.left = Node(2)\n" } else { "" };
         let tests = [test.to_owned()];
-        let outcomes = sandbox.run(&[mbpp(right, setup, &tests, right), mbpp(wrong, setup, &tests, right)]).unwrap();
+        let outcomes =
+            sandbox.run(&[mbpp(right, setup, &tests, right), mbpp(wrong, setup, &tests, right)]).unwrap();
         assert!(outcomes[0].passed(), "{test}: {:?}", outcomes[0]);
         assert!(!outcomes[1].passed(), "{test}: {:?}", outcomes[1]);
     }
