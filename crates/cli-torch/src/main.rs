@@ -2,6 +2,7 @@
 //! this one with the same arguments.
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
+mod bench;
 mod debug;
 mod pretrain;
 mod recipe;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// Training steps in a second, memory and the share of the machine's GEMM rate.
+    Bench(bench::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Proves from the bytes that an expanded folder is what it says, and runs it beside its base.
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Bench(args) => bench::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

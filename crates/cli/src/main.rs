@@ -39,6 +39,9 @@ enum Command {
     Pretrain(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
+    /// How fast training and the model are on this machine, as JSON lines.
+    #[command(disable_help_flag = true)]
+    Bench(Passed),
     /// Logits, replayed training curves and test checkpoints.
     #[command(disable_help_flag = true)]
     Debug(Passed),
@@ -63,7 +66,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
         Command::Report(args) => commands::report::run(&args),
-        Command::Pretrain(Passed { rest }) | Command::Debug(Passed { rest }) => {
+        Command::Pretrain(Passed { rest })
+        | Command::Bench(Passed { rest })
+        | Command::Debug(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()
         }

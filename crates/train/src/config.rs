@@ -1,5 +1,6 @@
 //! `[train]` of a recipe: every number of the optimizer and the loop, with the meaning, unit and default of each.
 
+use llama_pro_checkpoint::cost::Recompute;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -63,6 +64,11 @@ pub struct TrainConfig {
     /// f32 or bf16. Default f32.
     #[serde(default)]
     pub dtype: Dtype,
+    /// Which activations are computed again in the backward pass instead of being kept: none, new-blocks, all-blocks, or a
+    /// limit on all memory such as "24 GiB", for which as few blocks as possible are. The gradients are the same bits.
+    /// Default none.
+    #[serde(default, with = "recompute")]
+    pub recompute: Recompute,
     /// Steps between checkpoints; 0 writes none but the last. Default 100.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
@@ -72,6 +78,22 @@ pub struct TrainConfig {
     /// Steps between validations during the run; 0 validates only before and after. Default 0.
     #[serde(default)]
     pub validate_every: u64,
+}
+
+/// A recompute policy as the text of a recipe.
+mod recompute {
+    use llama_pro_checkpoint::cost::Recompute;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Recompute, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Recompute, D::Error> {
+        let text = String::deserialize(from)?;
+        Recompute::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}`: {}", Recompute::EXPECTED)))
+    }
 }
 
 fn default_warmup() -> f64 {
@@ -112,6 +134,7 @@ impl TrainConfig {
             weight_decay: default_weight_decay(),
             clip: default_clip(),
             dtype: Dtype::default(),
+            recompute: Recompute::None,
             checkpoint_every: default_checkpoint_every(),
             keep_checkpoints: default_keep_checkpoints(),
             validate_every: 0,

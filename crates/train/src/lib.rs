@@ -14,6 +14,7 @@ mod fit;
 mod objective;
 mod optimizer;
 mod schedule;
+mod tape;
 mod trainer;
 
 pub use batch::{MicroBatch, micro_batches};
@@ -23,4 +24,4 @@ pub use error::{Error, Result};
 pub use fit::{Fit, Observer, Outcome, StepReport, fit};
 pub use objective::{Keep, MicroStats};
 pub use schedule::learning_rate;
-pub use trainer::{StepStats, Trainer};
+pub use trainer::{StepStats, Trainer, trained_parts};
