@@ -2,6 +2,7 @@
 //! this one with the same arguments.
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
+mod bench;
 mod debug;
 mod eval;
 mod generate;
@@ -35,6 +36,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
+    /// Training steps in a second, memory and the share of the machine's GEMM rate.
+    Bench(bench::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
@@ -75,6 +78,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
         Command::Generate(args) => generate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -41,7 +41,8 @@ impl LanguageModel for Replay {
     fn choices(&mut self, requests: &[ChoiceRequest]) -> Result<Vec<Vec<ChoiceScore>>, BoxError> {
         let one = |context: &Vec<i64>, continuation: &Vec<i64>| {
             let key = (context.clone(), continuation.clone());
-            let (log_likelihood, is_greedy) = *self.scores.get(&key).ok_or("a request that the harness did not make")?;
+            let (log_likelihood, is_greedy) =
+                *self.scores.get(&key).ok_or("a request that the harness did not make")?;
             Ok(ChoiceScore { log_likelihood, is_greedy })
         };
         requests.iter().map(|r| r.continuations.iter().map(|c| one(&r.context, c)).collect()).collect()
@@ -108,7 +109,8 @@ fn windows(codec: &TokenizerCodec, bos: bool, sample: &Value) -> Vec<(Vec<i64>, 
     let mut end = 1;
     let mut windows = Vec::new();
     for window in sample["windows"].as_array().unwrap() {
-        let (ctx, cont) = (window["n_ctx"].as_u64().unwrap() as usize, window["n_cont"].as_u64().unwrap() as usize);
+        let (ctx, cont) =
+            (window["n_ctx"].as_u64().unwrap() as usize, window["n_cont"].as_u64().unwrap() as usize);
         windows.push((all[end - ctx..end].to_vec(), all[end..end + cont].to_vec()));
         end += cont;
     }
@@ -158,7 +160,9 @@ fn check(shared: &Path, plan: &Value) {
                 model.scores.insert(request(&codec, bos, r), answer);
             }
             if sample["windows"].is_array() {
-                for (ids, w) in windows(&codec, bos, &sample).into_iter().zip(sample["windows"].as_array().unwrap()) {
+                for (ids, w) in
+                    windows(&codec, bos, &sample).into_iter().zip(sample["windows"].as_array().unwrap())
+                {
                     model.scores.insert(ids, (w["ll"].as_f64().unwrap(), false));
                 }
             }
@@ -212,14 +216,22 @@ fn check(shared: &Path, plan: &Value) {
                     assert_eq!(sample.record["filtered_resps"][0], filtered["answer"], "{place}");
                 }
                 let metrics = if filtered.is_object() { &filtered["metrics"] } else { &theirs["metrics"] };
-                for (metric, value) in metrics.as_object().into_iter().flatten().filter(|(m, _)| *m != "bypass") {
+                for (metric, value) in
+                    metrics.as_object().into_iter().flatten().filter(|(m, _)| *m != "bypass")
+                {
                     let ours = &sample.record[metric];
-                    let pair = |v: &Value| v.get(0).and_then(Value::as_f64).zip(v.get(1).and_then(Value::as_f64));
+                    let pair =
+                        |v: &Value| v.get(0).and_then(Value::as_f64).zip(v.get(1).and_then(Value::as_f64));
                     match (value.as_f64(), pair(value)) {
-                        (Some(v), _) => assert!((ours.as_f64().unwrap() - v).abs() < 1e-12, "{place} {metric}"),
+                        (Some(v), _) => {
+                            assert!((ours.as_f64().unwrap() - v).abs() < 1e-12, "{place} {metric}")
+                        }
                         (_, Some(v)) => {
                             let ours = pair(ours).unwrap();
-                            assert!((ours.0 - v.0).abs() < 1e-3 && ours.1 == v.1, "{place} {metric} {ours:?} {v:?}");
+                            assert!(
+                                (ours.0 - v.0).abs() < 1e-3 && ours.1 == v.1,
+                                "{place} {metric} {ours:?} {v:?}"
+                            );
                         }
                         other => panic!("{place} {metric}: {other:?}"),
                     }
@@ -230,10 +242,13 @@ fn check(shared: &Path, plan: &Value) {
         assert_eq!(task.hash, expected["task_hashes"][&task.spec.task].as_str().unwrap(), "{name}");
     }
     let record = report::record(&found, &options, &report::About::default(), true);
-    for section in ["versions", "n-samples", "group_subtasks", "higher_is_better", "request_counts", "n-shot"] {
+    for section in ["versions", "n-samples", "group_subtasks", "higher_is_better", "request_counts", "n-shot"]
+    {
         for (task, value) in expected[section].as_object().into_iter().flatten() {
-            let bypassed = value.get("bypass").is_some() || section == "higher_is_better" && task == "mmlu_open";
-            let same = record[section][task] == *value || value.as_str() == Some("2") && record[section][task] == 2.0;
+            let bypassed =
+                value.get("bypass").is_some() || section == "higher_is_better" && task == "mmlu_open";
+            let same = record[section][task] == *value
+                || value.as_str() == Some("2") && record[section][task] == 2.0;
             assert!(bypassed || same, "{name} {section} {task}: {} {value}", record[section][task]);
         }
     }
@@ -257,13 +272,17 @@ fn check(shared: &Path, plan: &Value) {
 #[test]
 fn every_recorded_run_is_met() {
     let Some(shared) = shared() else { return };
-    let plan: Value = serde_json::from_str(
-        &std::fs::read_to_string(shared.join("eval-reference/plan.json")).unwrap(),
-    )
-    .unwrap();
+    let plan: Value =
+        serde_json::from_str(&std::fs::read_to_string(shared.join("eval-reference/plan.json")).unwrap())
+            .unwrap();
     let mut runs = 0;
     for run in plan.as_array().unwrap() {
-        if shared.join("eval-reference/results").join(run["name"].as_str().unwrap()).join("results.json").exists() {
+        if shared
+            .join("eval-reference/results")
+            .join(run["name"].as_str().unwrap())
+            .join("results.json")
+            .exists()
+        {
             check(&shared, run);
             runs += 1;
         }

@@ -11,8 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 /// cos and sin, each `[B or 1, 1, T, head_dim]` in the dtype of the activations.
 pub(crate) struct Angles {
-    cos: Tensor,
-    sin: Tensor,
+    pub(crate) cos: Tensor,
+    pub(crate) sin: Tensor,
 }
 
 /// Angles for `positions` (int64 `[B or 1, T]`). `longest` is the largest position plus one: dynamic scaling depends on

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use llama_pro_cli::{output, progress};
 use llama_pro_eval::{
-    Catalog, CodeRunner, DataRoot, Evaluation, Journal, Options, PAPER, Protocol, Selection, TaskSpec, Watch, evaluate,
-    report,
+    Catalog, CodeRunner, DataRoot, Evaluation, Journal, Options, PAPER, Protocol, Selection, TaskSpec, Watch,
+    evaluate, report,
 };
 use llama_pro_sandbox::{Config, Isolation, Sandbox};
 use serde_json::Value;
@@ -83,8 +83,14 @@ pub(crate) struct Args {
 }
 
 /// What is run where no task is named: nothing of it needs a file but the texts of the miniature.
-const EMBEDDED: [&str; 6] =
-    ["mini_prose_ppl", "miniature_prose", "miniature_code", "miniature_math", "mini_arithmetic_mc", "mini_arithmetic"];
+const EMBEDDED: [&str; 6] = [
+    "mini_prose_ppl",
+    "miniature_prose",
+    "miniature_code",
+    "miniature_math",
+    "mini_arithmetic_mc",
+    "mini_arithmetic",
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(files) = &args.compare {
@@ -186,8 +192,7 @@ fn runner(args: &Args, selection: &Selection) -> Result<Option<Box<dyn CodeRunne
     if args.predict_only || !selection.tasks.iter().any(has_code) {
         return Ok(None);
     }
-    let isolation =
-        if args.i_accept_unsandboxed { Isolation::Unsandboxed } else { Isolation::Full };
+    let isolation = if args.i_accept_unsandboxed { Isolation::Unsandboxed } else { Isolation::Full };
     let sandbox = Sandbox::open(&Config { isolation, ..Config::default() })?;
     Ok(Some(Box::new(sandbox)))
 }
@@ -231,7 +236,8 @@ fn tell(found: &Evaluation, max: Option<usize>) {
 
 fn compare(a: &Path, b: &Path, json: bool) -> Result<()> {
     let read = |path: &Path| -> Result<Value> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{}: not a result file", path.display()))
     };
     let changes = report::changes(&read(a)?, &read(b)?).map_err(anyhow::Error::msg)?;

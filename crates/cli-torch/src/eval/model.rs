@@ -43,7 +43,10 @@ pub(super) fn load(dir: &Path, device: &str, dtype: Option<&str>) -> Result<Load
         device: Some(describe(device)),
         digest: Some(digest),
         max_length: Some(model.config().max_position_embeddings),
-        date: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_secs_f64()),
+        date: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .ok()
+            .map(|d| d.as_secs_f64()),
     };
     Ok(Loaded { model, codec: TokenizerCodec::new(tokenizer, adds_bos), about })
 }
@@ -62,7 +65,8 @@ fn adds_bos(dir: &Path) -> Result<bool> {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
         let value = serde_json::from_str(&text).with_context(|| format!("{}: not JSON", path.display()))?;
         Ok(Some(value))
     };
@@ -73,7 +77,9 @@ fn adds_bos(dir: &Path) -> Result<bool> {
     let post = &tokenizer["post_processor"];
     let one = std::slice::from_ref(post);
     let steps = post["processors"].as_array().map_or(one, Vec::as_slice);
-    Ok(steps.iter().any(|step| step["type"] == "TemplateProcessing" && !step["single"][0]["SpecialToken"].is_null()))
+    Ok(steps
+        .iter()
+        .any(|step| step["type"] == "TemplateProcessing" && !step["single"][0]["SpecialToken"].is_null()))
 }
 
 /// What answers depend on: names, sizes and times of the weights, the configuration, and what else is given. Reading

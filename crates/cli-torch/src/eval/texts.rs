@@ -49,7 +49,8 @@ pub(super) fn documents(name: &str) -> Result<Option<Vec<Doc>>> {
     let mut docs = Vec::new();
     for document in stream(source, &environment)? {
         let text = document?.text;
-        if BYTES.contains(&text.len()) && is_validation(&text, recipe.data.validation, recipe.data.split_seed) {
+        if BYTES.contains(&text.len()) && is_validation(&text, recipe.data.validation, recipe.data.split_seed)
+        {
             docs.push(Doc::from_iter([("page".to_owned(), Value::from(text))]));
             if docs.len() == DOCUMENTS {
                 break;
