@@ -37,6 +37,9 @@ enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Pretrain(Passed),
+    /// Continues texts: greedy or sampled, one or many at a time.
+    #[command(disable_help_flag = true)]
+    Generate(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -63,7 +66,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
         Command::Report(args) => commands::report::run(&args),
-        Command::Pretrain(Passed { rest }) | Command::Debug(Passed { rest }) => {
+        Command::Pretrain(Passed { rest })
+        | Command::Debug(Passed { rest })
+        | Command::Generate(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()
         }

@@ -27,6 +27,12 @@ pub(crate) fn angles(config: &LlamaConfig, positions: &Tensor, longest: i64, kin
 }
 
 impl Angles {
+    /// The angles of several rows of tokens, one row after the other.
+    pub(crate) fn concat(parts: &[Self]) -> Self {
+        let all = |of: fn(&Self) -> &Tensor| Tensor::concat(&parts.iter().map(of).collect::<Vec<_>>(), 2);
+        Self { cos: all(|a| &a.cos), sin: all(|a| &a.sin) }
+    }
+
     /// Rotates `x_bhtk`. Halves are paired as Hugging Face pairs them: dimension i with i + head_dim / 2.
     pub(crate) fn rotate(&self, x_bhtk: &Tensor) -> Tensor {
         let half = x_bhtk.size()[3] / 2;
