@@ -10,15 +10,16 @@ use llama_pro_tests::{root, text_files};
 use serde_json::Value;
 
 /// The crates, the level of each, and the workspace crates it may use. Arrows run downwards only.
-const CRATES: [(&str, u32, &[&str]); 12] = [
+const CRATES: [(&str, u32, &[&str]); 13] = [
     ("checkpoint", 1, &[]),
     ("text", 1, &[]),
     ("run", 1, &[]),
+    ("sandbox", 1, &[]),
     ("expand", 2, &["checkpoint"]),
     ("shards", 2, &[]),
     ("eval", 2, &["text"]),
     ("corpus", 3, &["shards", "text"]),
-    ("cli", 3, &["checkpoint", "expand", "run"]),
+    ("cli", 3, &["checkpoint", "expand", "run", "text"]),
     ("torch-ext", 4, &[]),
     ("model", 5, &["torch-ext", "checkpoint", "eval"]),
     ("train", 6, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),

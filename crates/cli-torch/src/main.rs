@@ -49,7 +49,14 @@ fn failed(error: &anyhow::Error) -> bool {
         let train = cause.downcast_ref::<Train>();
         matches!(
             train,
-            Some(Train::NonFinite { .. } | Train::Torch(_) | Train::Shim(_) | Train::FrozenChanged(_))
+            Some(
+                Train::NonFinite { .. }
+                    | Train::Outlier { .. }
+                    | Train::NoSpace { .. }
+                    | Train::Torch(_)
+                    | Train::Shim(_)
+                    | Train::FrozenChanged(_)
+            )
         ) || matches!(cause.downcast_ref::<Model>(), Some(Model::Torch(_) | Model::Shim(_)))
     })
 }

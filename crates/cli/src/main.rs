@@ -26,6 +26,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// How fast one part is, as one JSON line: tokenize; train-step and others by the other program.
+    #[command(disable_help_flag = true)]
+    Bench(Passed),
     /// What a model folder holds: shape, parameters, dtypes, new blocks, memory to train it.
     Inspect(commands::inspect::Args),
     /// Block expansion: new blocks that change nothing until they are trained.
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
+        Command::Bench(Passed { rest }) if commands::bench::is_here(&rest) => commands::bench::run(rest),
+        Command::Bench(_) => with_torch(),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Expand(args) => commands::expand::run(&args),
         Command::Verify(args) if args.logits => with_torch(),
