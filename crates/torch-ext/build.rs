@@ -2,7 +2,8 @@
 //!
 //! torch-sys hands its library folder to direct dependents as `DEP_TCH_LIBTORCH_LIB`; the headers stand beside it. The
 //! kernels are compiled once for each instruction set; the program picks one when it runs (cpp/select.cpp).
-use std::path::PathBuf;
+
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=cpp");
@@ -28,6 +29,7 @@ fn main() {
         kernels("avx512", &wide);
         kernels("avx512bf16", &[wide.as_slice(), &["-mavx512bf16"]].concat());
     }
+    decode(&include, x86);
     // libtorch brings the same library, and only one is loaded.
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
@@ -38,4 +40,32 @@ fn kernels(name: &str, flags: &[&str]) {
     // Memory is read as words and as numbers, and 64-byte vectors are passed between inlined functions.
     build.cpp(true).std("c++17").opt_level(3).flags(["-fno-strict-aliasing", "-Wno-psabi"]).flags(flags);
     build.file(format!("cpp/kernels_{name}.cpp")).compile(&format!("llama_pro_kernels_{name}"));
+}
+
+/// Cached inference on the CPU: what calls libtorch, then the kernels it refers to, once for each instruction set.
+fn decode(include: &Path, x86: bool) {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .flag_if_supported("-O2")
+        // What at::parallel_for is made of: without it every loop would run on one thread.
+        .flag("-fopenmp")
+        .include(include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("cpp/decode.cpp")
+        .compile("llama_pro_decode");
+    let kernels = |level: &str, lanes: u32, tile: u32, flags: &[&str]| {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++17").opt_level(3).flag("-Wno-psabi").flags(flags);
+        build.define("LP_LEVEL", level);
+        build.define("LANES", lanes.to_string().as_str()).define("TILE", tile.to_string().as_str());
+        build.file("cpp/decode_kernels.cpp").compile(&format!("llama_pro_decode_{level}"));
+    };
+    kernels("generic", 4, 4, &[]);
+    if x86 {
+        kernels("avx2", 8, 4, &["-mavx2", "-mfma"]);
+        let flags = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma"];
+        kernels("avx512", 16, 8, &flags);
+    }
 }

@@ -83,6 +83,41 @@ unsafe extern "C" {
         kl_weight: f64,
         chunk: i64,
     ) -> *mut c_char;
+    pub(crate) fn lp_decoder_new(
+        out: *mut *mut c_void,
+        weights: *mut *mut c_void,
+        layers: usize,
+        windows: *const i64,
+        embed: *mut c_void,
+        norm: *mut c_void,
+        heads: i64,
+        key_heads: i64,
+        head_dim: i64,
+        eps: f64,
+        slots: i64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_decoder_free(decoder: *mut c_void);
+    pub(crate) fn lp_decoder_forward(
+        out: *mut *mut c_void,
+        decoder: *mut c_void,
+        ids: *const i64,
+        cos: *const f32,
+        sin: *const f32,
+        segments: *const crate::decode::DecoderSegment,
+        n_segments: usize,
+        spans: *const i64,
+        wanted: *const i64,
+        n_wanted: usize,
+    ) -> *mut c_char;
+    pub(crate) fn lp_decode_linear(out: *mut *mut c_void, x: *mut c_void, w: *mut c_void) -> *mut c_char;
+    pub(crate) fn lp_token_scores(
+        logits: *mut c_void,
+        rows: *const i64,
+        tokens: *const i64,
+        n: usize,
+        nats: *mut f32,
+        best: *mut u8,
+    ) -> *mut c_char;
 }
 
 /// Turns the message of a shim call into a result and frees it.
