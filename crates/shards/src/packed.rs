@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::best_fit::Plan;
 use crate::error::{Error, Result};
 use crate::reader::TokenShard;
@@ -28,7 +30,8 @@ pub struct PackedRows {
 }
 
 /// How documents become rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Packing {
     /// One after the other, cut wherever a row ends.
     #[default]

@@ -97,17 +97,22 @@ impl Fast {
         }
     }
 
-    /// Appends the ids of a text that is not empty and has no added tokens in it.
+    /// Appends the ids of a text that is not empty and has no added tokens in it. A space that belongs before documents
+    /// is put there if it `begins` one.
     pub(crate) fn encode(
         &self,
         inner: &tokenizers::Tokenizer,
         state: &mut State,
         text: &str,
+        begins: bool,
         ids: &mut Vec<u32>,
     ) -> tokenizers::Result<()> {
         let mut out = Output::new(ids);
         match &self.kind {
-            Kind::Words { joins, prefix, .. } => self.words(joins, *prefix, state, text, &mut out),
+            Kind::Words { joins, prefix, .. } => {
+                let prefix = if begins { *prefix } else { Prefix::Never };
+                self.words(joins, prefix, state, text, &mut out);
+            }
             Kind::Bytes { pattern: Some(pattern), .. } => {
                 let splitter = Splitter::new(text);
                 let mut at = 0;
