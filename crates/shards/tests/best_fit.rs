@@ -1,5 +1,4 @@
 //! Best-fit packing against a slow definition, and what it promises about documents.
-#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 mod common;
 

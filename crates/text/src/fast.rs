@@ -36,12 +36,12 @@ pub(crate) struct Fast {
 
 enum Kind {
     Words {
-        joins: Joins,
+        joins: Box<Joins>,
         prefix: Prefix,
         /// Single characters that are tokens, U+2581 for a space.
         characters: HashMap<char, u32>,
         /// Tokens of single bytes, for all other characters.
-        fallback: [u32; 256],
+        fallback: Box<[u32; 256]>,
     },
     Bytes {
         pattern: Option<Pattern>,
@@ -302,7 +302,7 @@ fn words(
         bytes[usize::from(byte)] = known.copied().unwrap_or(fallback[usize::from(byte)]);
     }
     bytes[usize::from(b' ')] = space;
-    Ok((bytes, Kind::Words { joins, prefix, characters, fallback }))
+    Ok((bytes, Kind::Words { joins: Box::new(joins), prefix, characters, fallback: Box::new(fallback) }))
 }
 
 fn byte_level(

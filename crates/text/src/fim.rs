@@ -76,7 +76,7 @@ impl Fim {
     /// Finds the three tokens in the vocabulary.
     ///
     /// # Errors
-    /// A rate outside 0 to 1; a vocabulary without the tokens; a tokenizer whose ids are had the plain way, which cannot
+    /// A rate outside 0 to 1; a vocabulary without the tokens, or whose text can spell them; a tokenizer whose ids are had the plain way, which cannot
     /// encode a text as the continuation of another.
     pub fn new(tokenizer: &Tokenizer, options: FimOptions) -> Result<Self> {
         for (key, rate) in [("rate", options.rate), ("spm-rate", options.spm_rate)] {
@@ -99,11 +99,22 @@ impl Fim {
         let id = |name: &String| tokenizer.id(name);
         let found =
             tried.iter().find_map(|[prefix, suffix, middle]| Some([id(prefix)?, id(suffix)?, id(middle)?]));
-        let Some([prefix, suffix, middle]) = found else {
+        let Some(ids @ [prefix, suffix, middle]) = found else {
             let names: Vec<String> = tried.iter().map(|names| names.join(" ")).collect();
             let what = format!("the vocabulary does not have the tokens {}", names.join(", nor "));
             return Err(Error::Fim { what });
         };
+        let mut spelled = Vec::new();
+        for name in tried.iter().flatten().filter(|name| id(name).is_some_and(|id| ids.contains(&id))) {
+            spelled.clear();
+            tokenizer.encode_into(name, &mut spelled)?;
+            if spelled.iter().any(|id| ids.contains(id)) {
+                let what = format!(
+                    "a document could forge the token {name:?}, which is what its plain text encodes to"
+                );
+                return Err(Error::Fim { what });
+            }
+        }
         Ok(Self { options, prefix, suffix, middle })
     }
 
@@ -124,7 +135,7 @@ impl Fim {
         }
         let form = if chance(self.options.spm_rate) { FimForm::Spm } else { FimForm::Psm };
         let places = text.chars().count() as u128 + 1;
-        let mut place = || (u128::from(draw()) * places >> 64) as usize;
+        let mut place = || ((u128::from(draw()) * places) >> 64) as usize;
         let (one, other) = (place(), place());
         let byte = |place: usize| text.char_indices().nth(place).map_or(text.len(), |(byte, _)| byte);
         let (first, second) = (byte(one.min(other)), byte(one.max(other)));

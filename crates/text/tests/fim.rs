@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use llama_pro_text::{Fim, FimForm, FimOptions, Tokenizer, sentencepiece_to_json};
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
 }
 
 /// The small vocabularies with the tokens of Qwen, the byte-level one first.
-fn tokenizers() -> [Tokenizer; 2] {
+static TOKENIZERS: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
     let bytes = std::fs::read(fixture("small-bytes.json")).unwrap();
     [bytes, sentencepiece_to_json(&fixture("small.model")).unwrap()].map(|json| {
         let mut json: Value = serde_json::from_slice(&json).unwrap();
@@ -24,7 +25,7 @@ fn tokenizers() -> [Tokenizer; 2] {
         }
         Tokenizer::from_bytes(Path::new("tokenizer.json"), json.to_string().as_bytes()).unwrap()
     })
-}
+});
 
 fn always(spm_rate: f64) -> FimOptions {
     FimOptions { rate: 1.0, spm_rate, ..FimOptions::default() }
@@ -33,7 +34,7 @@ fn always(spm_rate: f64) -> FimOptions {
 proptest! {
     #[test]
     fn parts_make_the_document(text in "[ab é世\n<>|fim_]{0,60}", spm in any::<bool>(), seed in any::<u64>()) {
-        for tokenizer in &tokenizers() {
+        for tokenizer in &*TOKENIZERS {
             let options = FimOptions { seed, ..always(f64::from(u8::from(spm))) };
             let fim = Fim::new(tokenizer, options).unwrap();
             let cut = fim.cut(&text).unwrap();
@@ -64,9 +65,8 @@ proptest! {
 
 #[test]
 fn rates_and_places_are_those_asked_for() {
-    let [tokenizer, _] = tokenizers();
-    let fim =
-        Fim::new(&tokenizer, FimOptions { rate: 0.3, spm_rate: 0.25, ..FimOptions::default() }).unwrap();
+    let tokenizer = &TOKENIZERS[0];
+    let fim = Fim::new(tokenizer, FimOptions { rate: 0.3, spm_rate: 0.25, ..FimOptions::default() }).unwrap();
     let texts: Vec<String> = (0..20_000).map(|number| format!("{number:010}")).collect();
     let cuts: Vec<_> = texts.iter().filter_map(|text| fim.cut(text)).collect();
     let share = |count: usize, of: usize| count as f64 / of as f64;
@@ -84,11 +84,10 @@ fn rates_and_places_are_those_asked_for() {
         // 1 - (10/11)^2.
         assert!((share(end, cuts.len()) - 0.1736).abs() < 5.0 * (0.1736f64 * 0.8264 / 6000.0).sqrt());
     }
-    let other =
-        Fim::new(&tokenizer, FimOptions { rate: 0.3, spm_rate: 0.25, seed: 1, tokens: None }).unwrap();
+    let other = Fim::new(tokenizer, FimOptions { rate: 0.3, spm_rate: 0.25, seed: 1, tokens: None }).unwrap();
     assert!(texts.iter().any(|text| fim.cut(text) != other.cut(text)));
     assert!(texts.iter().all(|text| fim.cut(text) == fim.cut(text)));
-    let never = Fim::new(&tokenizer, FimOptions { rate: 0.0, ..FimOptions::default() }).unwrap();
+    let never = Fim::new(tokenizer, FimOptions { rate: 0.0, ..FimOptions::default() }).unwrap();
     let mut ids = Vec::new();
     assert_eq!(never.encode_into(&mut tokenizer.encoder(), &texts[7], &mut ids).unwrap(), None);
     assert_eq!(ids, tokenizer.encode(&texts[7]).unwrap());
@@ -103,8 +102,9 @@ fn what_cannot_be_done_is_said() {
         message(&plain, always(0.5))
             .contains("the vocabulary does not have the tokens <fim_prefix> <fim_suffix>")
     );
-    let named = FimOptions { tokens: Some(["x", "y", "z"].map(String::from)), ..always(0.5) };
-    assert!(message(&plain, named).ends_with("does not have the tokens x y z"));
+    let named = |names: [&str; 3]| FimOptions { tokens: Some(names.map(String::from)), ..always(0.5) };
+    assert!(message(&plain, named(["<x>", "<y>", "<z>"])).ends_with("does not have the tokens <x> <y> <z>"));
+    assert!(message(&plain, named(["<s>", "</s>", "a"])).contains("could forge the token \"a\""));
     assert!(
         message(&plain, FimOptions { rate: 1.5, ..always(0.5) }).contains("rate: expected 0 to 1, found 1.5")
     );
