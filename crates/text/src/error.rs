@@ -86,6 +86,12 @@ pub enum Error {
         /// What the tokenizer said.
         reason: String,
     },
+    /// Fill-in-the-middle that cannot be done.
+    #[error("fill-in-the-middle: {what}")]
+    Fim {
+        /// The option or what the tokenizer lacks.
+        what: String,
+    },
     /// A vocabulary that cannot hold every byte.
     #[error(
         "vocabulary of {found} tokens: a byte-level vocabulary needs at least {least}, and at most {most}"

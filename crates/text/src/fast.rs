@@ -36,12 +36,12 @@ pub(crate) struct Fast {
 
 enum Kind {
     Words {
-        joins: Joins,
+        joins: Box<Joins>,
         prefix: Prefix,
         /// Single characters that are tokens, U+2581 for a space.
         characters: HashMap<char, u32>,
         /// Tokens of single bytes, for all other characters.
-        fallback: [u32; 256],
+        fallback: Box<[u32; 256]>,
     },
     Bytes {
         pattern: Option<Pattern>,
@@ -97,17 +97,22 @@ impl Fast {
         }
     }
 
-    /// Appends the ids of a text that is not empty and has no added tokens in it.
+    /// Appends the ids of a text that is not empty and has no added tokens in it. A space that belongs before documents
+    /// is put there if it `begins` one.
     pub(crate) fn encode(
         &self,
         inner: &tokenizers::Tokenizer,
         state: &mut State,
         text: &str,
+        begins: bool,
         ids: &mut Vec<u32>,
     ) -> tokenizers::Result<()> {
         let mut out = Output::new(ids);
         match &self.kind {
-            Kind::Words { joins, prefix, .. } => self.words(joins, *prefix, state, text, &mut out),
+            Kind::Words { joins, prefix, .. } => {
+                let prefix = if begins { *prefix } else { Prefix::Never };
+                self.words(joins, prefix, state, text, &mut out);
+            }
             Kind::Bytes { pattern: Some(pattern), .. } => {
                 let splitter = Splitter::new(text);
                 let mut at = 0;
@@ -297,7 +302,7 @@ fn words(
         bytes[usize::from(byte)] = known.copied().unwrap_or(fallback[usize::from(byte)]);
     }
     bytes[usize::from(b' ')] = space;
-    Ok((bytes, Kind::Words { joins, prefix, characters, fallback }))
+    Ok((bytes, Kind::Words { joins: Box::new(joins), prefix, characters, fallback: Box::new(fallback) }))
 }
 
 fn byte_level(

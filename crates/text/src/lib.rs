@@ -9,6 +9,7 @@ pub mod chat;
 mod encoder;
 mod error;
 mod fast;
+mod fim;
 mod sentencepiece;
 mod special;
 mod tokenizer;
@@ -16,6 +17,7 @@ mod train;
 
 pub use encoder::{Encoder, EncodingPath};
 pub use error::{Error, Result};
+pub use fim::{Fim, FimCut, FimForm, FimOptions};
 pub use sentencepiece::sentencepiece_to_json;
 pub use tokenizer::Tokenizer;
 pub use train::{TrainedTokenizer, train_byte_bpe};

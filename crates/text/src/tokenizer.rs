@@ -161,7 +161,7 @@ impl Tokenizer {
         // What is in the lock is only memory, as good after a panic as before.
         let state = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut state = state.unwrap_or_else(State::new);
-        let done = self.encode_with(&mut state, text, ids);
+        let done = self.encode_with(&mut state, text, true, ids);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
         done
     }
@@ -176,9 +176,20 @@ impl Tokenizer {
         &self.path
     }
 
-    pub(crate) fn encode_with(&self, state: &mut State, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    pub(crate) fn encodes_continuations(&self) -> bool {
+        self.shortcut.as_ref().is_some_and(Shortcut::encodes_continuations)
+    }
+
+    /// `begins`: the text begins a document, and does not continue one.
+    pub(crate) fn encode_with(
+        &self,
+        state: &mut State,
+        text: &str,
+        begins: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         if let Some(shortcut) = &self.shortcut {
-            let done = shortcut.encode(&self.inner, state, text, ids);
+            let done = shortcut.encode(&self.inner, state, text, begins, ids);
             if done.map_err(|error| Error::Encode { bytes: text.len(), reason: one_line(&error) })? {
                 return Ok(());
             }

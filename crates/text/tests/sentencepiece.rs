@@ -1,9 +1,5 @@
 //! `tokenizer.model` files: ids against SentencePiece's own, against its definition, and clear refusals.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests stop at the first surprise and say what they skip"
-)]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
