@@ -19,7 +19,7 @@ const CRATES: [(&str, u32, &[&str]); 13] = [
     ("shards", 2, &[]),
     ("eval", 2, &["text", "sandbox"]),
     ("corpus", 3, &["shards", "text"]),
-    ("cli", 3, &["checkpoint", "expand", "run"]),
+    ("cli", 3, &["checkpoint", "expand", "run", "text"]),
     ("torch-ext", 4, &[]),
     ("model", 5, &["torch-ext", "checkpoint", "eval"]),
     ("train", 6, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),

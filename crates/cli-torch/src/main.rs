@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
 mod debug;
+mod generate;
 mod pretrain;
 mod recipe;
 mod scratch;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// Continues texts: greedy or sampled, one or many at a time.
+    Generate(generate::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Proves from the bytes that an expanded folder is what it says, and runs it beside its base.
@@ -46,7 +49,14 @@ fn failed(error: &anyhow::Error) -> bool {
         let train = cause.downcast_ref::<Train>();
         matches!(
             train,
-            Some(Train::NonFinite { .. } | Train::Torch(_) | Train::Shim(_) | Train::FrozenChanged(_))
+            Some(
+                Train::NonFinite { .. }
+                    | Train::Outlier { .. }
+                    | Train::NoSpace { .. }
+                    | Train::Torch(_)
+                    | Train::Shim(_)
+                    | Train::FrozenChanged(_)
+            )
         ) || matches!(cause.downcast_ref::<Model>(), Some(Model::Torch(_) | Model::Shim(_)))
     })
 }
@@ -55,6 +65,7 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Generate(args) => generate::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

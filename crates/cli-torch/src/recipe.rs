@@ -1,5 +1,6 @@
 //! A recipe: everything that decides a run, as one TOML file. configs/ holds commented ones; unknown keys are refused.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -205,11 +206,18 @@ pub(crate) fn load(path: Option<&Path>, overrides: &[String]) -> Result<Recipe> 
         Some(path) => (path, std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
         None => (Path::new("configs/pretrain/miniature.toml"), MINIATURE.to_owned()),
     };
-    let (mut recipe, _) = llama_pro_run::load_recipe::<Recipe>(path, &text, overrides)?;
-    recipe.check()?;
+    let mut recipe = read(path, &text, overrides)?;
     if recipe.folder.is_none() {
         recipe.folder = Some(std::env::current_dir()?);
     }
+    Ok(recipe)
+}
+
+/// Reads the text of a recipe, applies overrides, resolves what is said in two ways, and checks it.
+pub(crate) fn read(path: &Path, text: &str, overrides: &[String]) -> Result<Recipe> {
+    let (mut recipe, _) = llama_pro_run::load_recipe::<Recipe>(path, text, overrides)?;
+    recipe.train.resolve(recipe.data.sequence_length)?;
+    recipe.check()?;
     Ok(recipe)
 }
 
@@ -273,6 +281,13 @@ impl Recipe {
             );
             ensure!(!names[..i].contains(name), "name `{name}` is used twice; each source needs its own");
         }
+        if let Some(monitor) = &self.train.monitor {
+            ensure!(
+                names.contains(&monitor.as_str()),
+                "train.monitor = \"{monitor}\": no text of that name; expected one of {}",
+                names.join(", ")
+            );
+        }
         let Eval { rows, batch_rows, validation_rows, .. } = self.eval;
         for (key, n) in [("rows", rows), ("batch-rows", batch_rows), ("validation-rows", validation_rows)] {
             ensure!(n > 0, "eval.{key} = {n}: expected at least 1");
@@ -305,12 +320,15 @@ impl Recipe {
         self.train.steps.saturating_mul(row)
     }
 
-    /// A digest of what decides the result of a run, besides its data: a checkpoint of another is refused.
-    pub(crate) fn digest(&self) -> Result<String> {
-        let mut train = self.train.clone();
-        (train.checkpoint_every, train.keep_checkpoints, train.validate_every) = (0, 1, 0);
-        let text = serde_json::to_string(&(self.seed, train, self.keep_weights()))?;
-        Ok(llama_pro_checkpoint::digest(text.as_bytes()))
+    /// What decides the result of a run besides its data and its model: every key with its value. A checkpoint of a run
+    /// with others is refused, by key.
+    pub(crate) fn identity(&self) -> BTreeMap<String, String> {
+        let mut all = self.train.identity();
+        let keep = self.keep_weights();
+        all.insert("seed".to_owned(), self.seed.to_string());
+        all.insert("keep.replay".to_owned(), keep.replay.to_string());
+        all.insert("keep.kl".to_owned(), keep.kl.to_string());
+        all.into_iter().map(|(key, value)| (format!("recipe {key}"), value)).collect()
     }
 
     /// The same run as a control: every weight of the unexpanded base on the same batches.

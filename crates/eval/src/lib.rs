@@ -7,6 +7,7 @@
 mod bench;
 mod code;
 mod compare;
+pub mod continual;
 mod data;
 mod encode;
 mod error;
@@ -17,6 +18,8 @@ mod prompt;
 mod protocol;
 mod python;
 pub mod report;
+pub mod shift;
+pub mod significance;
 mod table;
 pub mod tasks;
 

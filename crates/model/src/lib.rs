@@ -24,6 +24,7 @@ mod rope;
 mod score;
 
 pub use context::{Context, Inputs};
+pub use decode::{Sampling, Session, generate};
 pub use device::{choose_device, describe};
 pub use dtype::{dtype_of, kind_of};
 pub use error::{Error, Result};

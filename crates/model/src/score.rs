@@ -5,10 +5,13 @@ use llama_pro_eval::{
 };
 use tch::{Kind, Tensor};
 
-use crate::decode::{self, Picker};
+use crate::decode;
 use crate::guard::guarded;
 use crate::loss::{self, IGNORED};
-use crate::{Error, Inputs, Llama, Path};
+use crate::{Error, Inputs, Llama, Path, Sampling};
+
+/// Requests that are continued side by side: beyond that a step gets slower in proportion.
+const SIDE_BY_SIDE: usize = 32;
 
 /// A model on one of its two paths, ready to be scored.
 pub struct Scorer<'a> {
@@ -88,7 +91,7 @@ impl LanguageModel for Scorer<'_> {
         requests: &[GenerateRequest],
         done: &mut dyn FnMut(usize, &[i64]) -> bool,
     ) -> Result<Vec<Vec<i64>>, BoxError> {
-        Ok(decode::generate(self.model, self.path, requests, &mut Picker::Greedy, done)?)
+        Ok(decode::generate(self.model, self.path, requests, &Sampling::GREEDY, SIDE_BY_SIDE, done)?)
     }
 
     fn max_row(&self) -> Option<usize> {

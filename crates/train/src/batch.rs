@@ -1,8 +1,8 @@
-//! From packed rows to the tensors of a forward pass.
+//! From rows to the tensors of a forward pass.
 
 use llama_pro_model::Inputs;
 use llama_pro_model::loss::IGNORED;
-use llama_pro_shards::{Row, Sampler};
+use llama_pro_shards::Row;
 use tch::{Device, Tensor};
 
 /// Rows of one forward pass. Rows that keep the old ability stand last, so that a `narrow` finds them.
@@ -65,19 +65,4 @@ impl MicroBatch {
 
 fn count_targets(row: &Row) -> u64 {
     row.targets.iter().filter(|&&t| t != IGNORED).count() as u64
-}
-
-/// The micro-batches of `step`: a function of the sampler and the step alone. `keep` names the sources, by index, whose
-/// rows keep the old ability.
-pub fn micro_batches(
-    sampler: &Sampler,
-    keep: &[usize],
-    step: u64,
-    rows_per_step: usize,
-    micro_rows: usize,
-    device: Device,
-) -> Vec<MicroBatch> {
-    let samples = sampler.batch(step, rows_per_step);
-    let rows: Vec<(Row, bool)> = samples.iter().map(|s| (sampler.row(s), keep.contains(&s.source))).collect();
-    rows.chunks(micro_rows).map(|rows| MicroBatch::new(rows, device)).collect()
 }

@@ -25,19 +25,42 @@ const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "manifest.json";
+/// What the manifest lists.
+const FILES: [&str; 3] = [WEIGHTS, OPTIMIZER, STATE];
 
 /// Where a run stands. The data order needs nothing but the step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
-    /// Steps taken.
+    /// Steps taken, the skipped ones included.
     pub step: u64,
     /// Input tokens read.
     pub tokens: u64,
     /// Seconds of training, over all runs so far.
     pub seconds: f64,
-    /// What the run was made of: name to digest. A resume with anything else is refused.
+    /// Steps whose update was skipped as an outlier.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Loss and gradient norm of the last steps, for judging the next ones; empty where none are judged.
+    #[serde(default)]
+    pub recent: Vec<(f64, f64)>,
+    /// The best validation so far.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Validations since then.
+    #[serde(default)]
+    pub stale: u64,
+    /// What the run was made of: name to value or digest. A resume with anything else is refused.
     pub inputs: BTreeMap<String, String>,
+}
+
+/// A validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Steps taken before it.
+    pub step: u64,
+    /// Nats per token of what is monitored.
+    pub nats: f64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,32 +69,69 @@ struct FileDigest {
     digest: String,
 }
 
-/// Writes a checkpoint and removes the oldest beyond `keep` (at least 1 stays). A complete one of the same step is left
-/// as it is: the same step of the same run has the same bytes. Returns its folder.
-///
-/// # Errors
-/// Whatever the disk says; nothing half-written is left under the final name.
-pub fn save(run: &RunFolder, trainer: &Trainer, saved: &Saved, keep: usize) -> Result<PathBuf> {
-    let target = run.checkpoint(saved.step);
-    let parent = target.parent().unwrap_or(run.dir()).to_owned();
-    clear_partial(run)?;
-    if target.join(MANIFEST).exists() {
-        return Ok(target);
+/// Everything of a checkpoint, in memory: either the trainer's own tensors or a copy of them.
+pub(crate) struct Snapshot {
+    slots: Vec<(String, [tch::Tensor; 3])>,
+    saved: Saved,
+}
+
+impl Snapshot {
+    /// The state of a trainer. With `copy`, training may go on while it is written.
+    pub(crate) fn of(trainer: &Trainer, saved: &Saved, copy: bool) -> Self {
+        let _guard = tch::no_grad_guard();
+        let take = |t: &tch::Tensor| match copy {
+            true if t.device() == tch::Device::Cpu => t.detach().copy(),
+            true => t.detach().to_device(tch::Device::Cpu),
+            false => t.detach(),
+        };
+        let slots = trainer.optimizer.slots.iter();
+        let slots = slots.map(|s| (s.name.clone(), [take(&s.master), take(&s.exp_avg), take(&s.exp_avg_sq)]));
+        Self { slots: slots.collect(), saved: saved.clone() }
     }
-    retire(&target)?;
-    let partial = partial_of(&target);
-    let result = write(&partial, trainer, saved).and_then(|()| {
-        fs::rename(&partial, &target).map_err(at(&target))?;
-        sync(&parent)
-    });
-    if result.is_err() {
-        let _ = fs::remove_dir_all(&partial);
+
+    /// Writes it as the folder `target`, then removes `old` ones. A complete one of the same step is left as it is: the
+    /// same step of the same run has the same bytes.
+    ///
+    /// # Errors
+    /// Whatever the disk says; nothing half-written is left under the final name.
+    pub(crate) fn write(&self, target: &Path, old: &[PathBuf]) -> Result<()> {
+        if !target.join(MANIFEST).exists() {
+            retire(target)?;
+            let partial = partial_of(target);
+            let result = self.fill(&partial).and_then(|()| {
+                fs::rename(&partial, target).map_err(at(target))?;
+                sync(target.parent().unwrap_or(target))
+            });
+            if result.is_err() {
+                let _ = fs::remove_dir_all(&partial);
+            }
+            result?;
+        }
+        old.iter().try_for_each(|path| retire(path))
     }
-    result?;
-    for old in run.checkpoints()?.iter().rev().skip(keep.max(1)) {
-        retire(&old.path)?;
+
+    fn fill(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let entry = |name: String, tensor: &tch::Tensor| {
+            let shape = tensor.size().iter().map(|&d| d as usize).collect();
+            Tensor { name, dtype: Dtype::F32, shape, source: lazy(tensor) }
+        };
+        let weights = self.slots.iter().map(|(name, [master, ..])| entry(name.clone(), master)).collect();
+        write_tensor_file(&dir.join(WEIGHTS), &BTreeMap::new(), weights)?;
+        let moments = self.slots.iter().flat_map(|(name, [_, first, second])| {
+            [entry(format!("exp_avg.{name}"), first), entry(format!("exp_avg_sq.{name}"), second)]
+        });
+        write_tensor_file(&dir.join(OPTIMIZER), &BTreeMap::new(), moments.collect())?;
+        write_atomic(&dir.join(STATE), &json(&self.saved))?;
+        let mut manifest = BTreeMap::new();
+        for name in FILES {
+            let path = dir.join(name);
+            let bytes = fs::metadata(&path).map_err(at(&path))?.len();
+            manifest.insert(name, FileDigest { bytes, digest: digest_file(&path)? });
+        }
+        write_atomic(&dir.join(MANIFEST), &json(&manifest))?;
+        sync(dir)
     }
-    Ok(target)
 }
 
 /// Removes what a kill in the middle of a save or of a removal left behind.
@@ -103,46 +163,49 @@ fn partial_of(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.partial"))
 }
 
-fn write(dir: &Path, trainer: &Trainer, saved: &Saved) -> Result<()> {
-    fs::create_dir_all(dir).map_err(at(dir))?;
-    let slots = &trainer.optimizer.slots;
-    let entry = |name: String, tensor: &tch::Tensor| {
-        let shape = tensor.size().iter().map(|&d| d as usize).collect();
-        Tensor { name, dtype: Dtype::F32, shape, source: lazy(tensor) }
-    };
-    let weights = slots.iter().map(|s| entry(s.name.clone(), &s.master)).collect();
-    write_tensor_file(&dir.join(WEIGHTS), &BTreeMap::new(), weights)?;
-    let moments = slots.iter().flat_map(|s| {
-        [
-            entry(format!("exp_avg.{}", s.name), &s.exp_avg),
-            entry(format!("exp_avg_sq.{}", s.name), &s.exp_avg_sq),
-        ]
-    });
-    write_tensor_file(&dir.join(OPTIMIZER), &BTreeMap::new(), moments.collect())?;
-    write_atomic(&dir.join(STATE), &json(saved))?;
-    let mut manifest = BTreeMap::new();
-    for name in [WEIGHTS, OPTIMIZER, STATE] {
-        let path = dir.join(name);
-        let bytes = fs::metadata(&path).map_err(at(&path))?.len();
-        manifest.insert(name, FileDigest { bytes, digest: digest_file(&path)? });
-    }
-    write_atomic(&dir.join(MANIFEST), &json(&manifest))?;
-    sync(dir)
+/// Checkpoints that have a manifest, the newest first.
+pub(crate) fn complete(run: &RunFolder) -> Result<Vec<PathBuf>> {
+    let paths = run.checkpoints()?.into_iter().rev().map(|c| c.path);
+    Ok(paths.filter(|path| path.join(MANIFEST).exists()).collect())
 }
 
-/// The newest checkpoint of a run that has a manifest.
+/// Goes back to the newest checkpoint that is whole; `None` where the run has none at all. Damaged ones on the way are
+/// named in the log and moved aside, to `step-NNNNNNNN.damaged`, so that the run can write that step again.
 ///
 /// # Errors
-/// A checkpoints folder that cannot be read.
-pub fn latest(run: &RunFolder) -> Result<Option<PathBuf>> {
-    let complete = |path: &PathBuf| {
-        let complete = path.join(MANIFEST).exists();
-        if !complete {
-            tracing::warn!("{} has no {MANIFEST} and is passed over", path.display());
+/// No checkpoint that is whole though there are some, or one of another run: its difference is named.
+pub fn resume(
+    run: &RunFolder,
+    trainer: &mut Trainer,
+    inputs: &BTreeMap<String, String>,
+) -> Result<Option<Saved>> {
+    let mut damaged: Vec<(PathBuf, Error)> = Vec::new();
+    for checkpoint in run.checkpoints()?.into_iter().rev() {
+        if let Err(error) = check_files(&checkpoint.path) {
+            damaged.push((checkpoint.path, error));
+            continue;
         }
-        complete
-    };
-    Ok(run.checkpoints()?.into_iter().rev().map(|c| c.path).find(complete))
+        let saved = load(&checkpoint.path, trainer, inputs)?;
+        for (path, error) in damaged {
+            let aside = path.with_extension("damaged");
+            tracing::error!("{error}; going on from step {}, it is moved to {}", saved.step, aside.display());
+            if aside.exists() {
+                fs::remove_dir_all(&aside).map_err(at(&aside))?;
+            }
+            fs::rename(&path, &aside).map_err(at(&path))?;
+        }
+        return Ok(Some(saved));
+    }
+    match damaged.into_iter().next() {
+        None => Ok(None),
+        Some((_, Error::Checkpoint { path, reason })) => Err(Error::Checkpoint {
+            path,
+            reason: format!(
+                "{reason}; no other checkpoint is whole. Remove the folder checkpoints to begin again"
+            ),
+        }),
+        Some((_, error)) => Err(error),
+    }
 }
 
 /// Puts a checkpoint back into a trainer that was made anew, after checking every digest. `inputs` is what this run is
@@ -174,7 +237,7 @@ pub fn load(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>
         }
         Ok(())
     })?;
-    trainer.optimizer.set_steps(saved.step);
+    trainer.optimizer.set_steps(saved.step - saved.skipped.min(saved.step));
     Ok(saved)
 }
 
@@ -188,14 +251,12 @@ fn check_files(dir: &Path) -> Result<()> {
     let text = fs::read(&path).map_err(at(&path))?;
     let manifest: BTreeMap<String, FileDigest> =
         serde_json::from_slice(&text).map_err(|e| damaged(&path, format!("not a manifest: {e}")))?;
-    for name in [WEIGHTS, OPTIMIZER, STATE] {
+    for name in FILES {
         let stated = manifest.get(name).ok_or_else(|| damaged(&path, format!("does not list {name}")))?;
         let file = dir.join(name);
         let bytes = fs::metadata(&file).map_err(at(&file))?.len();
         if bytes != stated.bytes || digest_file(&file)? != stated.digest {
-            let line = "damaged: size or digest differs from manifest.json; remove this checkpoint to resume from the \
-                        one before";
-            return Err(damaged(&file, line.to_owned()));
+            return Err(damaged(&file, "damaged: size or digest differs from manifest.json".to_owned()));
         }
     }
     Ok(())
@@ -203,17 +264,25 @@ fn check_files(dir: &Path) -> Result<()> {
 
 /// Refuses to go on with anything but what the run was made of, and says what differs.
 fn same_inputs(dir: &Path, then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<()> {
-    let names: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-    let short = |value: Option<&String>| value.map_or("nothing".to_owned(), |v| v.chars().take(24).collect());
-    let differing: Vec<String> = names
-        .into_iter()
-        .filter(|n| then.get(*n) != now.get(*n))
-        .map(|n| format!("{n} was {}, is {}", short(then.get(n)), short(now.get(n))))
-        .collect();
-    if differing.is_empty() {
-        return Ok(());
+    let differing = differences(then, now);
+    match differing.is_empty() {
+        true => Ok(()),
+        false => Err(damaged(dir, format!("belongs to another run: {}", differing.join("; ")))),
     }
-    Err(damaged(dir, format!("belongs to another run: {}", differing.join("; "))))
+}
+
+/// What differs between two descriptions of a run, as `key was OLD, is NEW`.
+pub fn differences(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    // A digest says no more in full; a value must not fill the screen.
+    let short = |value: Option<&String>| match value {
+        None => "not there".to_owned(),
+        Some(v) if v.starts_with("blake3:") => v.chars().take(19).collect(),
+        Some(v) if v.chars().count() > 80 => v.chars().take(77).chain("...".chars()).collect(),
+        Some(v) => v.clone(),
+    };
+    let differing = names.into_iter().filter(|n| then.get(*n) != now.get(*n));
+    differing.map(|n| format!("{n} was {}, is {}", short(then.get(n)), short(now.get(n)))).collect()
 }
 
 /// Copies a stored float32 tensor into one that is there.

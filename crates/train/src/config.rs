@@ -1,5 +1,7 @@
 //! `[train]` of a recipe: every number of the optimizer and the loop, with the meaning, unit and default of each.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -26,14 +28,55 @@ pub enum Parameters {
     All,
 }
 
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Half a cosine down to the minimum at the end of the run.
+    #[default]
+    Cosine,
+    /// Warm-up, stable, decay: the peak, then a straight line down to the minimum over the last part of the run.
+    Wsd,
+    /// The peak to the end.
+    Constant,
+}
+
+/// What happens to a step whose loss or gradient norm lies far above those of the steps before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outliers {
+    /// It is taken like any other.
+    #[default]
+    Take,
+    /// Its gradients are dropped; weights and moments stay as they are, and the run goes on with the next batch.
+    Skip,
+    /// The run ends before the weights change.
+    Stop,
+}
+
+/// Which weights a run ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keeps {
+    /// Those of the last step.
+    #[default]
+    Last,
+    /// Those of the best validation.
+    Best,
+}
+
 /// Optimizer, schedule and loop.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainConfig {
     /// Optimizer steps.
     pub steps: u64,
-    /// Rows of `data.sequence-length` tokens per step, over all micro-batches.
+    /// Rows of `data.sequence-length` tokens per step, over all micro-batches. Default: from `tokens-per-step`.
+    #[serde(default)]
     pub rows_per_step: usize,
+    /// Tokens per step, a multiple of `data.sequence-length`: the other way to say `rows-per-step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_step: Option<u64>,
     /// Rows per forward pass; the rest is accumulated. Default: all rows of a step at once.
     #[serde(default)]
     pub micro_rows: Option<usize>,
@@ -42,12 +85,21 @@ pub struct TrainConfig {
     pub parameters: Parameters,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Learning rate at the end of the cosine. Default 0.
+    /// Learning rate at the end of the cosine or of the decay. Default 0.
     #[serde(default)]
     pub min_learning_rate: f64,
+    /// cosine, wsd (stable, then a straight line down) or constant. Default cosine, the paper's.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Share of the steps that warm up linearly (rounded up). Default 0.06, the paper's.
     #[serde(default = "default_warmup")]
     pub warmup: f64,
+    /// Steps that warm up, in place of the share `warmup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// Share of the steps, at the end, over which wsd decays (rounded up). Default 0.2.
+    #[serde(default = "default_decay")]
+    pub decay: f64,
     /// AdamW decay rates. Default [0.9, 0.95].
     #[serde(default = "default_betas")]
     pub betas: (f64, f64),
@@ -57,25 +109,61 @@ pub struct TrainConfig {
     /// Decoupled weight decay on matrices; norms and biases have none. Default 0.1, the paper's.
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
+    /// Whether the embedding and the head, where they are trained, decay like the other matrices. Default true.
+    #[serde(default = "yes")]
+    pub decay_embeddings: bool,
     /// Global gradient norm above which gradients are scaled down. Default 1.0, the paper's.
     #[serde(default = "default_clip")]
     pub clip: f64,
     /// f32 or bf16. Default f32.
     #[serde(default)]
     pub dtype: Dtype,
+    /// take, skip or stop: what happens to a step whose loss or gradient norm is more than 6 standard deviations above the
+    /// mean of the 128 steps before it. Default take.
+    #[serde(default)]
+    pub outliers: Outliers,
     /// Steps between checkpoints; 0 writes none but the last. Default 100.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
     /// Checkpoints kept, the newest. Default 2.
     #[serde(default = "default_keep_checkpoints")]
     pub keep_checkpoints: usize,
+    /// Whether checkpoints are written beside the training, from a copy in memory of 12 bytes per trained weight. Default
+    /// true; false: training waits for the disk and needs no copy.
+    #[serde(default = "yes")]
+    pub background_checkpoints: bool,
     /// Steps between validations during the run; 0 validates only before and after. Default 0.
     #[serde(default)]
     pub validate_every: u64,
+    /// The held-out text whose nats per token say which validation is best. Default: the mean over all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
+    /// Whether the checkpoint of the best validation is kept besides the newest. Default false; `result = "best"` and
+    /// `early-stop` imply it.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// Ends the run after this many validations in a row that were no better than the best. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u64>,
+    /// last or best: the weights that are scored and written when the run ends. Default last.
+    #[serde(default)]
+    pub result: Keeps,
+    /// Steps between plain lines on stderr where no terminal is there. Default 10.
+    #[serde(default = "default_log_every")]
+    pub log_every: u64,
 }
 
 fn default_warmup() -> f64 {
     0.06
+}
+fn default_decay() -> f64 {
+    0.2
+}
+fn yes() -> bool {
+    true
+}
+fn default_log_every() -> u64 {
+    10
 }
 fn default_betas() -> (f64, f64) {
     (0.9, 0.95)
@@ -102,19 +190,31 @@ impl TrainConfig {
         Self {
             steps,
             rows_per_step,
+            tokens_per_step: None,
             micro_rows: None,
             parameters: Parameters::default(),
             learning_rate,
             min_learning_rate: 0.0,
+            schedule: Schedule::default(),
             warmup: default_warmup(),
+            warmup_steps: None,
+            decay: default_decay(),
             betas: default_betas(),
             eps: default_eps(),
             weight_decay: default_weight_decay(),
+            decay_embeddings: true,
             clip: default_clip(),
             dtype: Dtype::default(),
+            outliers: Outliers::default(),
             checkpoint_every: default_checkpoint_every(),
             keep_checkpoints: default_keep_checkpoints(),
+            background_checkpoints: true,
             validate_every: 0,
+            monitor: None,
+            keep_best: false,
+            early_stop: None,
+            result: Keeps::default(),
+            log_every: default_log_every(),
         }
     }
 
@@ -131,7 +231,12 @@ impl TrainConfig {
         let steps = (1..=1 << 40).contains(&self.steps);
         rule(steps, "train.steps", self.steps.to_string(), "expected 1 to 2^40")?;
         let rows = self.rows_per_step;
-        rule((1..=1 << 20).contains(&rows), "train.rows-per-step", rows.to_string(), "expected 1 to 2^20")?;
+        rule(
+            (1..=1 << 20).contains(&rows),
+            "train.rows-per-step",
+            rows.to_string(),
+            "expected 1 to 2^20, here or through train.tokens-per-step",
+        )?;
         let micro = self.micro_rows.unwrap_or(rows);
         rule(
             micro > 0 && rows.is_multiple_of(micro),
@@ -154,6 +259,19 @@ impl TrainConfig {
             self.warmup.to_string(),
             "expected a share from 0 to below 1",
         )?;
+        if let Some(steps) = self.warmup_steps {
+            let short = "expected fewer than train.steps";
+            rule(steps < self.steps, "train.warmup-steps", steps.to_string(), short)?;
+        }
+        let decay = self.decay;
+        rule(
+            decay > 0.0 && decay <= 1.0,
+            "train.decay",
+            decay.to_string(),
+            "expected a share above 0 and at most 1",
+        )?;
+        let room = self.schedule != Schedule::Wsd || self.warmup_steps() + self.decay_steps() <= self.steps;
+        rule(room, "train.decay", decay.to_string(), "warm-up and decay are longer than the run")?;
         let (a, b) = self.betas;
         rule(
             share(a) && share(b),
@@ -175,11 +293,79 @@ impl TrainConfig {
             "train.keep-checkpoints",
             self.keep_checkpoints.to_string(),
             "expected at least 1",
-        )
+        )?;
+        rule(self.log_every > 0, "train.log-every", self.log_every.to_string(), "expected at least 1")?;
+        let validates = self.validate_every > 0;
+        let needs = "it needs validations during the run: set train.validate-every";
+        rule(validates || !self.keep_best, "train.keep-best", "true".to_owned(), needs)?;
+        rule(validates || self.result == Keeps::Last, "train.result", "best".to_owned(), needs)?;
+        if let Some(patience) = self.early_stop {
+            rule(validates, "train.early-stop", patience.to_string(), needs)?;
+            rule(patience > 0, "train.early-stop", patience.to_string(), "expected at least 1")?;
+        }
+        Ok(())
+    }
+
+    /// Turns `tokens-per-step` into `rows-per-step`, for rows of `row_length` tokens.
+    ///
+    /// # Errors
+    /// Tokens that are no whole number of rows, or another number of rows than `rows-per-step` states.
+    pub fn resolve(&mut self, row_length: usize) -> Result<()> {
+        let Some(tokens) = self.tokens_per_step else { return Ok(()) };
+        let wrong =
+            |expected| Error::Config { key: "train.tokens-per-step", value: tokens.to_string(), expected };
+        let length = row_length.max(1) as u64;
+        if tokens == 0 || !tokens.is_multiple_of(length) {
+            return Err(wrong("expected a multiple of data.sequence-length"));
+        }
+        let rows = usize::try_from(tokens / length).unwrap_or(usize::MAX);
+        if self.rows_per_step != 0 && self.rows_per_step != rows {
+            return Err(wrong("says another number of rows than train.rows-per-step; give one of the two"));
+        }
+        self.rows_per_step = rows;
+        Ok(())
+    }
+
+    /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes only the
+    /// rounding of sums, and when checkpoints and log lines are written changes nothing.
+    pub fn identity(&self) -> BTreeMap<String, String> {
+        let mut left_out = vec![
+            "tokens-per-step",
+            "micro-rows",
+            "checkpoint-every",
+            "keep-checkpoints",
+            "keep-best",
+            "background-checkpoints",
+            "log-every",
+        ];
+        // Looks at held-out text change nothing unless the run ends by them.
+        if self.early_stop.is_none() && self.result == Keeps::Last {
+            left_out.extend(["validate-every", "monitor", "early-stop", "result"]);
+        }
+        // A struct of numbers, words and pairs always has a JSON form, which is an object.
+        let json = serde_json::to_value(self).unwrap_or_default();
+        let keys =
+            json.as_object().into_iter().flatten().filter(|(key, _)| !left_out.contains(&key.as_str()));
+        keys.map(|(key, value)| (format!("train.{key}"), value.to_string())).collect()
     }
 
     /// Rows per forward pass.
     pub fn micro_rows(&self) -> usize {
         self.micro_rows.unwrap_or(self.rows_per_step)
+    }
+
+    /// Steps of linear warm-up.
+    pub fn warmup_steps(&self) -> u64 {
+        self.warmup_steps.unwrap_or((self.warmup * self.steps as f64).ceil() as u64)
+    }
+
+    /// Steps of decay of the schedule wsd.
+    pub fn decay_steps(&self) -> u64 {
+        (self.decay * self.steps as f64).ceil() as u64
+    }
+
+    /// Whether the checkpoint of the best validation is kept.
+    pub fn keeps_best(&self) -> bool {
+        self.keep_best || self.early_stop.is_some() || self.result == Keeps::Best
     }
 }

@@ -45,6 +45,35 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// A loss or gradient norm far above those before it, in a run that is to stop there: the weights are still those of
+    /// the step before.
+    #[error(
+        "step {step}: {what} is {value:.4}, more than 6 standard deviations above the steps before it ({limit:.4}); \
+         stopped before the weights changed, as train.outliers = \"stop\" says"
+    )]
+    Outlier {
+        /// Step, from 1.
+        step: u64,
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The most that would have passed.
+        limit: f64,
+    },
+    /// A disk without room for a checkpoint, found before anything of it was written.
+    #[error(
+        "{}: no space for a checkpoint: {:.1} MiB needed, {:.1} MiB free",
+        path.display(), *needed as f64 / 1048576.0, *free as f64 / 1048576.0
+    )]
+    NoSpace {
+        /// Where it would have gone.
+        path: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
     /// A setting that cannot be.
     #[error("{key} = {value}: {expected}")]
     Config {

@@ -1,32 +1,30 @@
 //! The loop. It calls named functions and holds no arithmetic of its own.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use llama_pro_model::Llama;
 use llama_pro_run::RunFolder;
-use llama_pro_shards::Sampler;
 
-use crate::checkpoint::{self, Saved};
+use crate::checkpoint::{self, Best, Saved};
+use crate::saver::Saver;
 use crate::trainer::{StepStats, Trainer};
-use crate::{Result, TrainConfig, learning_rate, micro_batches};
+use crate::watchdog::Watchdog;
+use crate::{Batches, Keeps, Result, TrainConfig, learning_rate};
 
 /// What a run needs besides its trainer.
 pub struct Fit<'a> {
     /// Loop and optimizer settings.
     pub config: &'a TrainConfig,
-    /// (seed, step) to rows.
-    pub sampler: &'a Sampler,
-    /// Sources, by index, whose rows keep the old ability.
-    pub keep_sources: &'a [usize],
+    /// Step to batch.
+    pub batches: &'a dyn Batches,
     /// Where checkpoints go.
     pub run: &'a RunFolder,
     /// What the run is made of; a checkpoint of anything else is refused.
     pub inputs: BTreeMap<String, String>,
-    /// The checkpoint to go on from.
-    pub resume: Option<PathBuf>,
+    /// Whether to go on from the newest checkpoint that is whole, if there is one.
+    pub resume: bool,
     /// Raised from outside (Ctrl-C): the loop saves and returns.
     pub stop: &'a AtomicBool,
 }
@@ -60,13 +58,14 @@ pub trait Observer {
         let _ = report;
         Ok(())
     }
-    /// Time to score held-out rows, every `validate-every` steps.
+    /// Time to score held-out rows, every `validate-every` steps. Gives back the nats per token of what is monitored,
+    /// which say whether this is the best state so far; `None` where nothing is.
     ///
     /// # Errors
     /// Whatever stops the scoring stops the run.
-    fn validate(&mut self, step: u64, model: &Llama) -> Result<()> {
-        let _ = (step, model);
-        Ok(())
+    fn validate(&mut self, step: u64, trainer: &Trainer) -> Result<Option<f64>> {
+        let _ = (step, trainer);
+        Ok(None)
     }
     /// A checkpoint is about to be written: what stands beside it must be on disk first.
     ///
@@ -93,18 +92,28 @@ pub trait Observer {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// All steps are done.
-    Finished {
-        /// Input tokens read.
-        tokens: u64,
-        /// Seconds of training.
-        seconds: f64,
-    },
+    /// All steps are done, or validation has not become better for long enough.
+    Finished(Finished),
     /// Stopped from outside after this many steps, with a checkpoint of them.
     Stopped {
         /// Steps taken.
         step: u64,
     },
+}
+
+/// A run that came to its end. The trainer holds the weights that the config asks for: the last ones or the best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finished {
+    /// Steps taken.
+    pub step: u64,
+    /// Input tokens read.
+    pub tokens: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Steps whose update was skipped as an outlier.
+    pub skipped: u64,
+    /// The best validation, where there was one.
+    pub best: Option<Best>,
 }
 
 /// Trains to the last step, from the beginning or from a checkpoint.
@@ -113,46 +122,90 @@ pub enum Outcome {
 /// A loss or gradient that is no number (checkpoints stay), a disk that is full, or a checkpoint that cannot be used.
 pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Result<Outcome> {
     let config = fit.config;
-    checkpoint::clear_partial(fit.run)?;
-    let mut at = Saved { step: 0, tokens: 0, seconds: 0.0, inputs: fit.inputs.clone() };
-    if let Some(path) = &fit.resume {
-        at = checkpoint::load(path, trainer, &fit.inputs)?;
-        observer.resumed(&at)?;
+    let mut saver = Saver::new(fit.run, config, trainer)?;
+    let mut at = Saved { inputs: fit.inputs.clone(), ..Saved::default() };
+    if fit.resume
+        && let Some(saved) = checkpoint::resume(fit.run, trainer, &fit.inputs)?
+    {
+        observer.resumed(&saved)?;
+        at = saved;
     }
-    while at.step < config.steps {
+    let mut watchdog = Watchdog::new(config.outliers, std::mem::take(&mut at.recent));
+    while !at.done(config) {
         let begun = Instant::now();
-        let (rows, micro_rows) = (config.rows_per_step, config.micro_rows());
-        let device = trainer.model().device();
-        let micros = micro_batches(fit.sampler, fit.keep_sources, at.step, rows, micro_rows, device);
-        let rate = learning_rate(config, at.step);
-        let stats = trainer.step(&micros, at.step + 1, rate)?;
-        let took = begun.elapsed().as_secs_f64();
-        let inputs = micros.iter().map(|m| m.ids.numel() as u64).sum::<u64>();
-        at = Saved { step: at.step + 1, tokens: at.tokens + inputs, seconds: at.seconds + took, ..at };
-        observer.step(&StepReport {
+        let micros = fit.batches.micro_batches(at.step, trainer.model().device())?;
+        let (step, rate) = (at.step + 1, learning_rate(config, at.step));
+        let mut admit = |stats: &StepStats| watchdog.admit(step, stats.loss(), stats.grad_norm);
+        let stats = trainer.step_if(&micros, step, rate, &mut admit)?;
+        let (inputs, took) = (fit.batches.tokens(&micros), begun.elapsed().as_secs_f64());
+        at.count(inputs, took, stats.skipped);
+        saver.poll(observer)?;
+        observer.step(&StepReport::new(&at, config, stats, rate, inputs, took))?;
+
+        let last = at.step == config.steps;
+        let mut better = false;
+        if due(at.step, config.validate_every) && !last || last && config.result == Keeps::Best {
+            better = at.judge(observer.validate(at.step, trainer)?);
+        }
+        let stop = fit.stop.load(Ordering::Relaxed);
+        if at.done(config) || stop || due(at.step, config.checkpoint_every) || better && config.keeps_best() {
+            at.recent = watchdog.recent();
+            saver.save(trainer, &at, observer)?;
+        }
+        if stop && !at.done(config) {
+            saver.finish(observer)?;
+            return Ok(Outcome::Stopped { step: at.step });
+        }
+    }
+    saver.finish(observer)?;
+    if let (Keeps::Best, Some(best)) = (config.result, at.best)
+        && best.step != at.step
+    {
+        checkpoint::load(&fit.run.checkpoint(best.step), trainer, &fit.inputs)?;
+    }
+    let Saved { step, tokens, seconds, skipped, best, .. } = at;
+    Ok(Outcome::Finished(Finished { step, tokens, seconds, skipped, best }))
+}
+
+impl StepReport {
+    fn new(at: &Saved, config: &TrainConfig, stats: StepStats, rate: f64, inputs: u64, took: f64) -> Self {
+        Self {
             step: at.step,
             steps: config.steps,
             stats,
             learning_rate: rate,
             tokens: at.tokens,
             seconds: at.seconds,
-            tokens_per_second: inputs as f64 / took,
-        })?;
-        let last = at.step == config.steps;
-        if due(at.step, config.validate_every) && !last {
-            observer.validate(at.step, trainer.model())?;
-        }
-        let stop = fit.stop.load(Ordering::Relaxed);
-        if last || stop || due(at.step, config.checkpoint_every) {
-            observer.saving(at.step)?;
-            let path = checkpoint::save(fit.run, trainer, &at, config.keep_checkpoints)?;
-            observer.saved(at.step, &path);
-        }
-        if stop && !last {
-            return Ok(Outcome::Stopped { step: at.step });
+            tokens_per_second: inputs as f64 / took.max(1e-9),
         }
     }
-    Ok(Outcome::Finished { tokens: at.tokens, seconds: at.seconds })
+}
+
+impl Saved {
+    fn count(&mut self, tokens: u64, seconds: f64, skipped: bool) {
+        self.step += 1;
+        self.tokens += tokens;
+        self.seconds += seconds;
+        self.skipped += u64::from(skipped);
+    }
+
+    /// Takes note of a validation. Whether it is the best so far.
+    fn judge(&mut self, nats: Option<f64>) -> bool {
+        let Some(nats) = nats else { return false };
+        let better = self.best.is_none_or(|best| nats < best.nats);
+        if better {
+            self.best = Some(Best { step: self.step, nats });
+            self.stale = 0;
+        } else {
+            self.stale += 1;
+        }
+        better
+    }
+
+    /// Whether the run is at its end: the last step, or early.
+    fn done(&self, config: &TrainConfig) -> bool {
+        self.step >= config.steps || config.early_stop.is_some_and(|patience| self.stale >= patience)
+    }
 }
 
 fn due(step: u64, every: u64) -> bool {

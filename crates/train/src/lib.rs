@@ -6,21 +6,27 @@
 //! an uninterrupted one would have seen, and on the CPU with the same number of threads ends with the same bits.
 
 mod batch;
+mod batches;
 mod checkpoint;
 mod config;
 mod error;
 mod export;
 mod fit;
+mod forgetting;
 mod objective;
 mod optimizer;
+mod saver;
 mod schedule;
 mod trainer;
+mod watchdog;
 
-pub use batch::{MicroBatch, micro_batches};
-pub use checkpoint::{Saved, latest, load, save};
-pub use config::{Dtype, Parameters, TrainConfig};
+pub use batch::MicroBatch;
+pub use batches::{Batches, SampledRows};
+pub use checkpoint::{Best, Saved, differences, load, resume};
+pub use config::{Dtype, Keeps, Outliers, Parameters, Schedule, TrainConfig};
 pub use error::{Error, Result};
-pub use fit::{Fit, Observer, Outcome, StepReport, fit};
+pub use fit::{Finished, Fit, Observer, Outcome, StepReport, fit};
+pub use forgetting::Forgetting;
 pub use objective::{Keep, MicroStats};
 pub use schedule::learning_rate;
 pub use trainer::{StepStats, Trainer};

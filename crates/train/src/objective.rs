@@ -118,7 +118,7 @@ impl Part {
 }
 
 /// Targets that count in some rows, and their places in the flattened rows.
-fn counted(micro: &MicroBatch, first: i64, rows: i64) -> (Tensor, Tensor) {
+pub(crate) fn counted(micro: &MicroBatch, first: i64, rows: i64) -> (Tensor, Tensor) {
     let targets = micro.targets.narrow(0, first, rows).reshape([-1]);
     let places = targets.not_equal(loss::IGNORED).nonzero().view([-1]);
     (targets.index_select(0, &places), places)

@@ -19,7 +19,7 @@ pub(crate) struct Slot {
     /// float32 sum of the gradients of a step where the weight has less: autograd would add them up in its dtype, and
     /// bfloat16 drops whatever is below 1/256 of the sum.
     sum: Option<Tensor>,
-    /// Matrices decay, norms and biases do not.
+    /// Matrices decay, norms and biases do not; embedding and head as the config says.
     decays: bool,
 }
 
@@ -46,7 +46,9 @@ impl Optimizer {
             let moment = || Tensor::zeros(weight.size(), (Kind::Float, device));
             let (exp_avg, exp_avg_sq) = (moment(), moment());
             let sum = (weight.kind() != Kind::Float).then(moment);
-            Slot { name: p.name.clone(), decays: weight.dim() > 1, weight, master, exp_avg, exp_avg_sq, sum }
+            let outer = matches!(p.name.as_str(), "model.embed_tokens.weight" | "lm_head.weight");
+            let decays = weight.dim() > 1 && (config.decay_embeddings || !outer);
+            Slot { name: p.name.clone(), decays, weight, master, exp_avg, exp_avg_sq, sum }
         });
         Self {
             slots: slots.collect(),
@@ -83,9 +85,11 @@ impl Optimizer {
         }
     }
 
-    /// Clips, steps and clears the gradients; returns the global norm before the clip. With a norm that is no number
-    /// nothing changes.
-    pub(crate) fn step(&mut self, step: u64, learning_rate: f64) -> Result<f64> {
+    /// The gradients of the step in float32, and their global norm.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for a norm that is no number.
+    pub(crate) fn gradients(&self, step: u64) -> Result<(Vec<Tensor>, f64)> {
         let _guard = tch::no_grad_guard();
         let grads: Vec<Tensor> = self.slots.iter().map(Slot::grad).collect();
         let norms: Vec<Tensor> = grads.iter().map(Tensor::norm).collect();
@@ -93,9 +97,15 @@ impl Optimizer {
         if !norm.is_finite() {
             return Err(Error::NonFinite { step, what: "gradient norm", value: norm });
         }
+        Ok((grads, norm))
+    }
+
+    /// Clips, steps and clears the gradients.
+    pub(crate) fn step(&mut self, grads: &[Tensor], norm: f64, learning_rate: f64) -> Result<()> {
+        let _guard = tch::no_grad_guard();
         let scale = self.clip / (norm + 1e-6);
         if scale < 1.0 {
-            for grad in &grads {
+            for grad in grads {
                 let _ = grad.shallow_clone().g_mul_scalar_(scale);
             }
         }
@@ -123,7 +133,7 @@ impl Optimizer {
             slot.publish();
         }
         self.clear();
-        Ok(norm)
+        Ok(())
     }
 
     /// Steps taken.

@@ -16,6 +16,8 @@ pub struct StepStats {
     pub n_targets: u64,
     /// Global gradient norm before the clip.
     pub grad_norm: f64,
+    /// Whether the step was looked at and not taken.
+    pub skipped: bool,
 }
 
 impl StepStats {
@@ -34,7 +36,7 @@ impl StepStats {
 /// Trains a model in place.
 pub struct Trainer {
     pub(crate) model: Llama,
-    reference: Option<Llama>,
+    pub(crate) reference: Option<Llama>,
     pub(crate) optimizer: Optimizer,
     keep: Keep,
 }
@@ -63,14 +65,34 @@ impl Trainer {
     /// A step with no counted target, a loss or norm that is no number, or an error of libtorch. The weights and the
     /// optimizer are then as before, and the gradients are cleared.
     pub fn step(&mut self, micros: &[MicroBatch], step: u64, learning_rate: f64) -> Result<StepStats> {
-        let result = guarded(Error::Torch, || self.step_or_fail(micros, step, learning_rate));
-        if result.is_err() {
+        self.step_if(micros, step, learning_rate, &mut |_| Ok(true))
+    }
+
+    /// [`Trainer::step`] that is taken only if `admit` says so, when loss and norm are known and nothing has changed yet.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`], and whatever `admit` refuses with.
+    pub fn step_if(
+        &mut self,
+        micros: &[MicroBatch],
+        step: u64,
+        learning_rate: f64,
+        admit: &mut dyn FnMut(&StepStats) -> Result<bool>,
+    ) -> Result<StepStats> {
+        let result = guarded(Error::Torch, || self.step_or_fail(micros, step, learning_rate, admit));
+        if !matches!(result, Ok(StepStats { skipped: false, .. })) {
             self.optimizer.clear();
         }
         result
     }
 
-    fn step_or_fail(&mut self, micros: &[MicroBatch], step: u64, learning_rate: f64) -> Result<StepStats> {
+    fn step_or_fail(
+        &mut self,
+        micros: &[MicroBatch],
+        step: u64,
+        learning_rate: f64,
+        admit: &mut dyn FnMut(&StepStats) -> Result<bool>,
+    ) -> Result<StepStats> {
         let n_targets: u64 = micros.iter().map(|m| m.n_targets).sum();
         if n_targets == 0 {
             return Err(Error::Setup(format!("step {step}: its rows hold no token to predict")));
@@ -89,8 +111,13 @@ impl Trainer {
                 return Err(Error::NonFinite { step, what: "loss", value });
             }
         }
-        let grad_norm = self.optimizer.step(step, learning_rate)?;
-        Ok(StepStats { sums, n_targets, grad_norm })
+        let (grads, grad_norm) = self.optimizer.gradients(step)?;
+        let mut stats = StepStats { sums, n_targets, grad_norm, skipped: false };
+        stats.skipped = !admit(&stats)?;
+        if !stats.skipped {
+            self.optimizer.step(&grads, grad_norm, learning_rate)?;
+        }
+        Ok(stats)
     }
 
     /// The model as it is now.
@@ -111,7 +138,7 @@ impl Trainer {
 
 /// The KL term needs the base: beside the model, or inside it with nothing but new blocks trained, so that skipping them
 /// gives the base. New blocks below the lowest trained one (an older expansion) would be part of what both share.
-fn check_base(model: &Llama, reference: Option<&Llama>) -> Result<()> {
+pub(crate) fn check_base(model: &Llama, reference: Option<&Llama>) -> Result<()> {
     let fail = |line: &str| Err(Error::Setup(format!("keep.kl needs the base: {line}")));
     if let Some(base) = reference {
         let sizes = (base.config().vocab_size, model.config().vocab_size);

@@ -128,6 +128,14 @@ impl Maker<'_> {
 }
 
 impl Data {
+    /// What training reads, by name: the digest of all of it, and of each text, so that a difference can be named.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let texts = self.sampler.names().iter().zip(self.sampler.rows());
+        let each =
+            texts.map(|(name, rows)| (format!("data {name}"), rows.shard().content_digest().to_owned()));
+        std::iter::once(("data".to_owned(), self.sampler.fingerprint())).chain(each)
+    }
+
     /// A digest over every text that is scored and over how many rows of it are.
     pub(super) fn held_out_digest(&self, recipe: &Recipe) -> String {
         let mut text = format!("{} rows of {}", recipe.eval.rows, recipe.data.sequence_length);
@@ -150,12 +158,19 @@ impl Data {
 impl HeldOut {
     /// At most `n` rows, evenly spread over the text.
     pub(super) fn rows(&self, n: usize) -> impl Iterator<Item = TokenRow> + '_ {
+        self.packed(n).map(|Row { inputs, targets, segments, positions }| TokenRow {
+            inputs,
+            targets,
+            segments,
+            positions,
+        })
+    }
+
+    /// The same as training reads them.
+    pub(super) fn packed(&self, n: usize) -> impl Iterator<Item = Row> + '_ {
         let all = self.rows.n_rows();
         let n = n.min(all);
-        (0..n).map(move |i| {
-            let Row { inputs, targets, segments, positions } = self.rows.row(i * all / n);
-            TokenRow { inputs, targets, segments, positions }
-        })
+        (0..n).map(move |i| self.rows.row(i * all / n))
     }
 }
 

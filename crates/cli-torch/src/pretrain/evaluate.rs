@@ -3,6 +3,7 @@
 use anyhow::Result;
 use llama_pro_eval::{EvalTable, perplexity};
 use llama_pro_model::{Llama, Path, Scorer};
+use llama_pro_train::{Forgetting, MicroBatch, Trainer};
 
 use super::data::Data;
 use crate::recipe::Recipe;
@@ -42,4 +43,29 @@ pub(super) fn glance(
         Ok((set.name.clone(), perplexity(&mut scorer, rows, recipe.eval.batch_rows)?.nats_per_token))
     };
     data.held_out.iter().map(score).collect()
+}
+
+/// How far the model is from its base on the general texts: the one to keep, and those that are only scored.
+pub(super) fn forgetting(
+    trainer: &Trainer,
+    data: &Data,
+    recipe: &Recipe,
+) -> llama_pro_train::Result<Vec<(String, Forgetting)>> {
+    let learned = |name: &str| recipe.data.sources.iter().any(|s| s.name == name);
+    let device = trainer.model().device();
+    let mut all = Vec::new();
+    for set in data.held_out.iter().filter(|set| !learned(&set.name)) {
+        let rows = set.packed(recipe.eval.validation_rows);
+        let moved = trainer.forgetting(rows.map(|row| MicroBatch::new(&[(row, false)], device)))?;
+        all.extend(moved.map(|moved| (set.name.clone(), moved)));
+    }
+    Ok(all)
+}
+
+/// What says whether a validation is the best: one text, or the mean over all.
+pub(super) fn monitored(scores: &[(String, f64)], recipe: &Recipe) -> Option<f64> {
+    let chosen = recipe.train.monitor.as_deref();
+    let nats: Vec<f64> =
+        scores.iter().filter(|(name, _)| chosen.is_none_or(|c| c == name)).map(|(_, n)| *n).collect();
+    (!nats.is_empty()).then(|| nats.iter().sum::<f64>() / nats.len() as f64)
 }

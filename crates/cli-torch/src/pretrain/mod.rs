@@ -23,7 +23,7 @@ use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
 use llama_pro_run::{Invocation, Provenance, RunFolder};
-use llama_pro_train::{Dtype, Fit, Outcome, Parameters, Trainer, fit, latest};
+use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, differences, fit};
 use tch::{Device, Kind};
 
 use crate::recipe::{self, Recipe};
@@ -39,8 +39,8 @@ pub(crate) struct Args {
     /// The run folder [default: runs/pretrain-DATE-TIME, with --control runs/control-full-DATE-TIME].
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Go on with the run in --run, or with the last one.
-    #[arg(long, conflicts_with_all = ["config", "set", "control"])]
+    /// Go on with the run in --run, or with the last one. --set then takes keys that do not change the result.
+    #[arg(long, conflicts_with_all = ["config", "control"])]
     resume: bool,
     /// The same batches for comparison: `full` trains every weight of the unexpanded base.
     #[arg(long, value_enum)]
@@ -98,8 +98,15 @@ fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
     };
     let run = RunFolder::resume(&dir)?;
     let text = toml::to_string(&run.read_recipe()?)?;
-    let (recipe, _) = llama_pro_run::load_recipe::<Recipe>(&run.recipe(), &text, &[])?;
-    recipe.check()?;
+    let begun = recipe::read(&run.recipe(), &text, &[])?;
+    let recipe = recipe::read(&run.recipe(), &text, &args.set)?;
+    if begun.train.micro_rows() != recipe.train.micro_rows() {
+        let (then, now) = (begun.train.micro_rows(), recipe.train.micro_rows());
+        tracing::warn!(
+            "train.micro-rows was {then}, is {now}: the same batches, but sums are rounded in another order, so from here \
+             on losses are those of the undisturbed run to rounding and not to the bit"
+        );
+    }
     Ok((run, recipe))
 }
 
@@ -143,14 +150,14 @@ impl Job<'_> {
         }
         self.go_on()?;
         let data = data::prepare(recipe, &checkpoint, &cache())?;
-        let inputs = BTreeMap::from([
-            ("recipe".to_owned(), recipe.digest()?),
-            ("data".to_owned(), data.sampler.fingerprint()),
+        let mut inputs = BTreeMap::from([
             ("held-out".to_owned(), data.held_out_digest(recipe)),
             ("model".to_owned(), model_digest(&checkpoint)?),
             ("base".to_owned(), model_digest(&Checkpoint::open(&base)?)?),
             ("threads".to_owned(), threads),
         ]);
+        inputs.extend(recipe.identity());
+        inputs.extend(data.inputs());
         self.provenance(&inputs)?;
         self.go_on()?;
 
@@ -168,19 +175,24 @@ impl Job<'_> {
 
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &data)?;
-        let setup = Fit {
-            config: &recipe.train,
+        let batches = SampledRows {
             sampler: &data.sampler,
             keep_sources: &data.keep_sources,
+            rows_per_step: recipe.train.rows_per_step,
+            micro_rows: recipe.train.micro_rows(),
+        };
+        let setup = Fit {
+            config: &recipe.train,
+            batches: &batches,
             run,
             inputs,
-            resume: if self.resumed { latest(run)? } else { None },
+            resume: self.resumed,
             stop: self.stop,
         };
         let outcome = fit(&mut trainer, &setup, &mut watch);
         watch.close();
-        let (tokens, seconds) = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
-            Outcome::Finished { tokens, seconds } => (tokens, seconds),
+        let done = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
+            Outcome::Finished(done) => done,
             Outcome::Stopped { step } => {
                 println!("stopped after step {step} of {}; go on with", recipe.train.steps);
                 println!("  cargo xtask pretrain --resume --run {}", run.dir().display());
@@ -209,8 +221,7 @@ impl Job<'_> {
             frozen_checked: frozen_checked?,
             base_path_identical,
             new_blocks: record.as_ref().map(Expansion::new_blocks).unwrap_or_default(),
-            tokens,
-            seconds,
+            done,
         })
     }
 
@@ -261,7 +272,7 @@ impl Job<'_> {
             return Ok(self.run.write_provenance(&now)?);
         }
         let mut then = Provenance::read(&path)?;
-        let changed = then.changed_inputs(&now);
+        let changed = differences(&then.inputs, inputs);
         ensure!(
             changed.is_empty(),
             "{}: cannot go on, since this is no longer what the run was made of: {}",

@@ -4,7 +4,7 @@ use anyhow::Result;
 use llama_pro_eval::{EvalTable, Verdict, compare};
 use llama_pro_run::RunFolder;
 use llama_pro_run::report::RunData;
-use llama_pro_train::{Parameters, Trainer};
+use llama_pro_train::{Finished, Keeps, Parameters, Trainer};
 use serde_json::json;
 
 use crate::recipe::Recipe;
@@ -20,8 +20,7 @@ pub(super) struct Facts<'a> {
     pub(super) frozen_checked: usize,
     pub(super) base_path_identical: Option<bool>,
     pub(super) new_blocks: Vec<usize>,
-    pub(super) tokens: u64,
-    pub(super) seconds: f64,
+    pub(super) done: Finished,
 }
 
 /// Writes summary.json and report.html and prints the table.
@@ -30,7 +29,8 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     let trained = facts.trainer.n_trained();
     let (optimizer, gradients) = facts.trainer.state_bytes();
     let train = &facts.recipe.train;
-    let speed = facts.tokens as f64 / facts.seconds.max(1e-9);
+    let done = &facts.done;
+    let speed = done.tokens as f64 / done.seconds.max(1e-9);
     let peak = llama_pro_cli::progress::peak_memory();
     facts.run.write_summary(&json!({
         "parameters": parameters,
@@ -39,9 +39,11 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "optimizer_bytes": optimizer,
         "gradient_bytes": gradients,
         "peak_bytes": peak,
-        "steps": train.steps,
-        "tokens": facts.tokens,
-        "train_seconds": facts.seconds,
+        "steps": done.step,
+        "skipped_steps": done.skipped,
+        "best_step": done.best.map(|b| b.step),
+        "tokens": done.tokens,
+        "train_seconds": done.seconds,
         "tokens_per_second": speed,
         "frozen_tensors_checked": facts.frozen_checked,
         "base_path_identical": facts.base_path_identical,
@@ -105,11 +107,30 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "training",
         format!(
             "{} steps, {} tokens in {}, {speed:.0} tokens/s",
-            train.steps,
-            output::count(facts.tokens),
-            output::seconds(facts.seconds)
+            done.step,
+            output::count(done.tokens),
+            output::seconds(done.seconds)
         ),
     );
+    if done.step < train.steps {
+        line(
+            "early stop",
+            format!(
+                "no better validation for long enough: {} steps were not needed",
+                train.steps - done.step
+            ),
+        );
+    }
+    if let Some(best) = done.best.filter(|_| train.keeps_best()) {
+        let which = if train.result == Keeps::Best { "written" } else { "kept as a checkpoint" };
+        line(
+            "best validation",
+            format!("after step {}, {:.3} nats per token; {which}", best.step, best.nats),
+        );
+    }
+    if done.skipped > 0 {
+        line("outliers", format!("{} steps skipped", done.skipped));
+    }
     if facts.frozen_checked > 0 {
         line(
             "frozen weights",

@@ -2,22 +2,17 @@
 //! terminal is there.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use llama_pro_model::Llama;
 use llama_pro_run::{EventWriter, MetricsWriter, RunFolder};
-use llama_pro_train::{Observer, Saved, StepReport};
+use llama_pro_train::{Forgetting, Observer, Saved, StepReport, Trainer};
 use serde_json::{Map, Value, json};
 
 use super::data::Data;
 use super::evaluate;
 use crate::recipe::Recipe;
 use llama_pro_cli::progress;
-
-/// Seconds between plain lines.
-const LINE_EVERY: f64 = 10.0;
 
 pub(super) struct Watch<'a> {
     run: &'a RunFolder,
@@ -26,13 +21,12 @@ pub(super) struct Watch<'a> {
     metrics: Option<MetricsWriter>,
     events: Option<EventWriter>,
     bar: ProgressBar,
-    last_line: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(run: &'a RunFolder, recipe: &'a Recipe, data: &'a Data) -> Result<Self> {
         let bar = progress::steps(recipe.train.steps);
-        Ok(Self { run, recipe, data, metrics: None, events: None, bar, last_line: None })
+        Ok(Self { run, recipe, data, metrics: None, events: None, bar })
     }
 
     /// Takes the bar off the screen.
@@ -89,6 +83,10 @@ impl Observer for Watch<'_> {
             line.insert("keep_kl".to_owned(), json!(kl));
             scalars.push(("train/keep_kl", kl));
         }
+        if stats.skipped {
+            line.insert("skipped".to_owned(), json!(1));
+            scalars.push(("train/skipped", 1.0));
+        }
         let (metrics, events) = self.writers()?;
         metrics.write(&Value::Object(line))?;
         events.scalars(report.step, &scalars)?;
@@ -97,10 +95,7 @@ impl Observer for Watch<'_> {
         let text = format!("loss {:.3}  {:.0} tok/s", stats.loss(), report.tokens_per_second);
         if progress::on_terminal() {
             self.bar.set_message(text);
-        } else if self.last_line.is_none_or(|t| t.elapsed().as_secs_f64() >= LINE_EVERY)
-            || report.step == report.steps
-        {
-            self.last_line = Some(Instant::now());
+        } else if report.step.is_multiple_of(self.recipe.train.log_every) || report.step == report.steps {
             let mean = report.seconds / report.step as f64;
             let left = llama_pro_cli::output::seconds(mean * (report.steps - report.step) as f64);
             tracing::info!("step {}/{}  {text}  {left} left", report.step, report.steps);
@@ -108,15 +103,38 @@ impl Observer for Watch<'_> {
         Ok(())
     }
 
-    fn validate(&mut self, step: u64, model: &Llama) -> llama_pro_train::Result<()> {
-        let scores = evaluate::glance(model, self.data, self.recipe)?;
+    fn validate(&mut self, step: u64, trainer: &Trainer) -> llama_pro_train::Result<Option<f64>> {
+        let scores = evaluate::glance(trainer.model(), self.data, self.recipe)?;
+        let moved = evaluate::forgetting(trainer, self.data, self.recipe)?;
+        let monitored = evaluate::monitored(&scores, self.recipe);
+        let mut scalars: Vec<(String, f64)> =
+            scores.iter().map(|(name, nats)| (format!("validation/{name}"), *nats)).collect();
+        let object = |values: &[(String, f64)]| {
+            let map: Map<String, Value> = values.iter().map(|(name, v)| (name.clone(), json!(v))).collect();
+            Value::Object(map)
+        };
+        let mut line =
+            Map::from_iter([("step".to_owned(), json!(step)), ("validation".to_owned(), object(&scores))]);
+        type Get = fn(&Forgetting) -> f64;
+        let parts: [(&str, Get); 4] = [
+            ("kl_to_base", |f| f.kl),
+            ("unshifted", |f| f.unshifted),
+            ("marginal", |f| f.marginal),
+            ("shifted", |f| f.shifted),
+        ];
+        for (key, get) in parts.into_iter().filter(|_| !moved.is_empty()) {
+            let values: Vec<(String, f64)> = moved.iter().map(|(name, f)| (name.clone(), get(f))).collect();
+            line.insert(key.to_owned(), object(&values));
+            scalars.extend(values.into_iter().map(|(name, v)| (format!("forgetting/{name}/{key}"), v)));
+        }
         let (metrics, events) = self.writers()?;
-        let map: Map<String, Value> = scores.iter().map(|(name, nats)| (name.clone(), json!(nats))).collect();
-        metrics.write(&json!({ "step": step, "validation": map }))?;
-        let scalars: Vec<(String, f64)> =
-            scores.into_iter().map(|(name, nats)| (format!("validation/{name}"), nats)).collect();
+        metrics.write(&Value::Object(line))?;
         events.scalars(step, &scalars)?;
-        Ok(())
+        if !progress::on_terminal() {
+            let words: Vec<String> = scores.iter().map(|(name, nats)| format!("{name} {nats:.3}")).collect();
+            tracing::info!("step {step}: validation {} nats per token", words.join(", "));
+        }
+        Ok(monitored)
     }
 
     fn saving(&mut self, _step: u64) -> llama_pro_train::Result<()> {

@@ -1,5 +1,7 @@
 //! One file per command: its arguments, and the few lines that call the crates and show what they found.
 
+pub(crate) mod bench;
+mod bench_tokenize;
 pub(crate) mod expand;
 pub(crate) mod inspect;
 pub(crate) mod report;

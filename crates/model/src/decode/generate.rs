@@ -7,43 +7,69 @@ use super::choices::{check_ids, longest};
 use super::plan::{Mode, Pass, Sequence, plan};
 use super::{Engine, Segment, Span, page_up};
 use crate::guard::guarded;
-use crate::{Error, Llama, Path, Result};
+use crate::{Error, Llama, Path, Result, Sampling};
 
 /// Slots of the cache that are reserved at a time, beyond which requests wait for others to end. Memory is only touched
 /// where tokens are.
 const SLOTS: usize = 1 << 15;
 
-/// Requests that go on side by side at most: beyond that a step gets slower in proportion.
-const SIDE_BY_SIDE: usize = 32;
-
 /// How the next token is picked.
 pub(crate) enum Picker<'a> {
     /// The likeliest, of equals the first.
     Greedy,
-    /// Given the number of the request, its tokens (prompt and new) and its logits in float32, which it may change.
-    Sample(&'a mut dyn FnMut(usize, &[i64], &mut [f32]) -> i64),
+    /// Given the number of the request, its tokens (prompt and new), how many of them are new, and its logits in
+    /// float32, which it may change.
+    Sample(&'a mut dyn FnMut(usize, &[i64], usize, &mut [f32]) -> i64),
 }
 
-/// Continues each prompt; see `LanguageModel::generate` for `done` and the result.
-pub(crate) fn generate(
+/// Continues each prompt on `path`, drawing tokens as `sampling` says; the number of a request is its stream. `done` and
+/// the result are those of [`llama_pro_eval::LanguageModel::generate`]. At most `side_by_side` requests go on at a time;
+/// texts do not depend on it but for rounding.
+///
+/// # Errors
+/// A prompt without tokens, longer than the model reads, or with a token outside its vocabulary; settings that cannot
+/// be; an error of libtorch.
+pub fn generate(
+    model: &Llama,
+    path: Path,
+    requests: &[GenerateRequest],
+    sampling: &Sampling,
+    side_by_side: usize,
+    done: &mut dyn FnMut(usize, &[i64]) -> bool,
+) -> Result<Vec<Vec<i64>>> {
+    sampling.check()?;
+    let mut sample = |request: usize, seen: &[i64], place: usize, logits: &mut [f32]| {
+        sampling.pick(seen, logits, request as u64, place as u64)
+    };
+    let mut picker = if sampling.is_greedy() { Picker::Greedy } else { Picker::Sample(&mut sample) };
+    continue_all(model, path, requests, &mut picker, side_by_side.max(1), done)
+}
+
+/// Refuses a prompt that the model cannot read.
+pub(super) fn check_prompt(model: &Llama, number: usize, prompt: &[i64]) -> Result<()> {
+    if prompt.is_empty() {
+        return Err(Error::Input(format!("prompt {number} has no tokens")));
+    }
+    check_ids(model, "prompt", number, prompt)?;
+    let (length, most) = (prompt.len(), longest(model));
+    if length > most {
+        return Err(Error::Input(format!(
+            "prompt {number} has {length} tokens, the model reads at most {most}"
+        )));
+    }
+    Ok(())
+}
+
+fn continue_all(
     model: &Llama,
     path: Path,
     requests: &[GenerateRequest],
     picker: &mut Picker,
+    side_by_side: usize,
     done: &mut dyn FnMut(usize, &[i64]) -> bool,
 ) -> Result<Vec<Vec<i64>>> {
-    let most = longest(model);
     for (number, request) in requests.iter().enumerate() {
-        if request.prompt.is_empty() {
-            return Err(Error::Input(format!("prompt {number} has no tokens")));
-        }
-        check_ids(model, "prompt", number, &request.prompt)?;
-        if request.prompt.len() > most {
-            return Err(Error::Input(format!(
-                "prompt {number} has {} tokens, the model reads at most {most}",
-                request.prompt.len()
-            )));
-        }
+        check_prompt(model, number, &request.prompt)?;
     }
     let mut answers = vec![Vec::new(); requests.len()];
     // Neighbours in sorted order begin alike.
@@ -54,25 +80,64 @@ pub(crate) fn generate(
     while let Some(&first) = rest.first() {
         let mut slots = need(first);
         let mut n = 1;
-        while n < rest.len().min(SIDE_BY_SIDE) && slots + need(rest[n]) <= SLOTS {
+        while n < rest.len().min(side_by_side) && slots + need(rest[n]) <= SLOTS {
             slots += need(rest[n]);
             n += 1;
         }
         let (group, later) = rest.split_at(n);
-        Batch::prefill(model, path, requests, group)?.run(picker, done, &mut answers)?;
+        start(model, path, requests, group, picker, done, &mut answers)?;
         rest = later;
     }
     Ok(answers)
 }
 
 /// The most tokens that a request can get: the last one is never read, so it needs no position.
-fn new_tokens(model: &Llama, request: &GenerateRequest) -> usize {
+pub(super) fn new_tokens(model: &Llama, request: &GenerateRequest) -> usize {
     let room = longest(model).saturating_add(1) - request.prompt.len();
     request.max_new_tokens.min(room)
 }
 
+/// Reads the prompts of a group, what they begin with in common once, and continues them to their ends.
+fn start(
+    model: &Llama,
+    path: Path,
+    requests: &[GenerateRequest],
+    group: &[usize],
+    picker: &mut Picker,
+    done: &mut dyn FnMut(usize, &[i64]) -> bool,
+    answers: &mut [Vec<i64>],
+) -> Result<()> {
+    let sequences: Vec<Sequence> = group
+        .iter()
+        .map(|&i| {
+            let tokens = requests[i].prompt.clone();
+            Sequence { wanted: tokens.len() - 1..tokens.len(), tokens }
+        })
+        .collect();
+    let plan = plan(&sequences, Mode::Keep);
+    let mut next = page_up(plan.slots);
+    let mut active: Vec<Active> = Vec::with_capacity(group.len());
+    for (&request, mut spans) in group.iter().zip(plan.ends) {
+        spans.push(Span { slot: next, len: 0 });
+        let most = new_tokens(model, &requests[request]);
+        next = page_up(next + most);
+        active.push(Active::new(request, spans, requests[request].prompt.clone(), most));
+    }
+    let mut engine = Engine::new(model, path, next)?;
+    let mut last: Vec<Option<Tensor>> = (0..group.len()).map(|_| None).collect();
+    for Pass { segments, asked } in &plan.passes {
+        let hidden_rd = engine.forward(segments)?;
+        for one in asked {
+            last[one.sequence] = Some(hidden_rd.get(one.row as i64));
+        }
+    }
+    let last: Vec<Tensor> = last.into_iter().flatten().collect();
+    let hidden_rd = guarded(Error::Torch, || Ok(Tensor::stack(&last, 0)))?;
+    Batch { engine: &mut engine, active, hidden_rd }.run(picker, done, answers)
+}
+
 /// A request that goes on.
-struct Active {
+pub(super) struct Active {
     request: usize,
     /// Where its tokens lie; the last span grows.
     spans: Vec<Span>,
@@ -82,45 +147,17 @@ struct Active {
     most: usize,
 }
 
-struct Batch<'a> {
-    engine: Engine<'a>,
-    active: Vec<Active>,
-    /// Hidden states of the last token of each.
-    hidden_rd: Tensor,
+/// Requests that go on side by side.
+pub(super) struct Batch<'e, 'm> {
+    pub(super) engine: &'e mut Engine<'m>,
+    pub(super) active: Vec<Active>,
+    /// Normalised hidden states of the last token of each.
+    pub(super) hidden_rd: Tensor,
 }
 
-impl<'a> Batch<'a> {
-    fn prefill(model: &'a Llama, path: Path, requests: &[GenerateRequest], group: &[usize]) -> Result<Self> {
-        let sequences: Vec<Sequence> = group
-            .iter()
-            .map(|&i| {
-                let tokens = requests[i].prompt.clone();
-                Sequence { wanted: tokens.len() - 1..tokens.len(), tokens }
-            })
-            .collect();
-        let plan = plan(&sequences, Mode::Keep);
-        let mut next = page_up(plan.slots);
-        let mut active: Vec<Active> = Vec::with_capacity(group.len());
-        for (&request, mut spans) in group.iter().zip(plan.ends) {
-            spans.push(Span { slot: next, len: 0 });
-            let (tokens, most) = (requests[request].prompt.clone(), new_tokens(model, &requests[request]));
-            next = page_up(next + most);
-            active.push(Active { request, spans, prompt: tokens.len(), tokens, most });
-        }
-        let mut engine = Engine::new(model, path, next)?;
-        let mut last: Vec<Option<Tensor>> = (0..group.len()).map(|_| None).collect();
-        for Pass { segments, asked } in &plan.passes {
-            let hidden_rd = engine.forward(segments)?;
-            for one in asked {
-                last[one.sequence] = Some(hidden_rd.get(one.row as i64));
-            }
-        }
-        let last: Vec<Tensor> = last.into_iter().flatten().collect();
-        let hidden_rd = guarded(Error::Torch, || Ok(Tensor::stack(&last, 0)))?;
-        Ok(Self { engine, active, hidden_rd })
-    }
-
-    fn run(
+impl Batch<'_, '_> {
+    /// Picks and reads tokens until every request has ended; its new tokens are then in `answers`.
+    pub(super) fn run(
         mut self,
         picker: &mut Picker,
         done: &mut dyn FnMut(usize, &[i64]) -> bool,
@@ -155,13 +192,21 @@ impl<'a> Batch<'a> {
                 let flat = Vec::<f32>::try_from(logits_rv.to_kind(Kind::Float).contiguous().view([-1]))?;
                 let vocabulary = logits_rv.size()[1] as usize;
                 let rows = flat.chunks_exact(vocabulary).zip(&self.active);
-                Ok(rows.map(|(row, a)| sample(a.request, &a.tokens, &mut row.to_vec())).collect())
+                let pick = |(row, a): (&[f32], &Active)| {
+                    sample(a.request, &a.tokens, a.tokens.len() - a.prompt, &mut row.to_vec())
+                };
+                Ok(rows.map(pick).collect())
             }
         })
     }
 }
 
 impl Active {
+    /// Request `request` with its prompt read into `spans`, the last of which may grow by `most`.
+    pub(super) fn new(request: usize, spans: Vec<Span>, prompt: Vec<i64>, most: usize) -> Self {
+        Self { request, spans, prompt: prompt.len(), tokens: prompt, most }
+    }
+
     /// The newest token as the next thing to read.
     fn advance(&mut self) -> Segment {
         if let Some(last) = self.spans.last_mut() {

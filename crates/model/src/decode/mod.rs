@@ -9,11 +9,15 @@ mod choices;
 mod engine;
 mod generate;
 mod plan;
+mod sample;
+mod session;
 mod tensors;
 
 pub(crate) use choices::choices;
 pub(crate) use engine::Engine;
-pub(crate) use generate::{Picker, generate};
+pub use generate::generate;
+pub use sample::Sampling;
+pub use session::Session;
 
 /// Slots are handed out in pages of this many: a span begins at a multiple of it.
 pub(crate) const PAGE: usize = 16;

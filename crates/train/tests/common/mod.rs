@@ -1,6 +1,8 @@
 //! Fixtures: model folders with the numbers that PyTorch and transformers get from them (tests/reference makes them).
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod tiny;
+
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
