@@ -12,6 +12,7 @@ mod data;
 mod encode;
 mod error;
 mod filters;
+pub mod http;
 mod model;
 mod perplexity;
 mod prompt;
