@@ -37,12 +37,17 @@ enum Command {
     Verify(verify::Args),
     /// Takes the new blocks out again.
     Strip(commands::strip::Args),
+    /// Raw corpora to token shards, with an account of every document. With no argument: the embedded miniature.
+    Prepare(commands::prepare::Args),
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Pretrain(Passed),
     /// Continues texts: greedy or sampled, one or many at a time.
     #[command(disable_help_flag = true)]
     Generate(Passed),
+    /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
+    #[command(disable_help_flag = true)]
+    Eval(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -70,9 +75,11 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) if args.logits => with_torch(),
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
+        Command::Prepare(args) => commands::prepare::run(&args, cli.threads),
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
+        | Command::Eval(Passed { rest })
         | Command::Generate(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()

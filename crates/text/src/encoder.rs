@@ -75,8 +75,12 @@ pub(crate) struct Shortcut {
 
 impl Shortcut {
     /// From the bytes that `inner` was read from, or the reason why there is none.
-    pub(crate) fn new(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<Self, String> {
-        let fast = Fast::new(json)?;
+    pub(crate) fn new(
+        inner: &tokenizers::Tokenizer,
+        json: &[u8],
+        ranks: Option<&[u32]>,
+    ) -> std::result::Result<Self, String> {
+        let fast = Fast::new(json, ranks)?;
         let mut words = Vec::new();
         for token in inner.get_added_tokens_decoder().into_values().filter(|token| !token.special) {
             // A word is looked for in the text or in its normal form, and is itself put into normal form for that.

@@ -9,11 +9,13 @@ pub mod chat;
 mod encoder;
 mod error;
 mod fast;
+mod sentencepiece;
 mod special;
 mod tokenizer;
 mod train;
 
 pub use encoder::{Encoder, EncodingPath};
 pub use error::{Error, Result};
+pub use sentencepiece::sentencepiece_to_json;
 pub use tokenizer::Tokenizer;
 pub use train::{TrainedTokenizer, train_byte_bpe};

@@ -4,6 +4,7 @@
 
 mod data;
 pub(crate) mod peers;
+mod train;
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -24,6 +25,7 @@ pub(crate) fn run(host: &Host, words: &[OsString]) -> Result<()> {
     match what.to_str() {
         // One arm for each bench that has a peer: a module beside this one.
         Some("data") => data::bench(host, arguments),
+        Some("train") => train::run(host, arguments),
         _ => {
             let all: Vec<OsString> = [OsString::from("bench"), what.clone()]
                 .into_iter()

@@ -4,5 +4,6 @@ pub(crate) mod bench;
 mod bench_tokenize;
 pub(crate) mod expand;
 pub(crate) mod inspect;
+pub(crate) mod prepare;
 pub(crate) mod report;
 pub(crate) mod strip;
