@@ -207,3 +207,57 @@ fn significance_is_that_of_all_sign_flips() {
         assert_eq!(normal(-z), normal(z));
     }
 }
+
+/// Two records with samples: the differences between pairs decide, by all sign flips; without samples, the two standard
+/// errors do.
+#[test]
+fn records_are_compared_pairwise_where_they_can_be() {
+    let mut random = PythonRandom::new(5);
+    for round in 0..30 {
+        let count = 2 + random.choice(9);
+        let right = |random: &mut PythonRandom, share: f64| -> Vec<f64> {
+            (0..count).map(|_| f64::from(u8::from(random.float() < share))).collect()
+        };
+        let (a, b) = (right(&mut random, 0.3), right(&mut random, 0.3 + 0.02 * f64::from(round)));
+        let record = |values: &[f64], samples: bool| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let spread = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0);
+            let stderr = (spread / values.len() as f64).sqrt();
+            let all: Vec<Value> = values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| json!({ "filter": "none", "doc_hash": format!("{i}"), "acc": v }))
+                .collect();
+            let mut record =
+                json!({ "results": { "t": { "alias": "t", "acc,none": mean, "acc_stderr,none": stderr } } });
+            if samples {
+                record["samples"] = json!({ "t": all });
+            }
+            (record, mean, stderr)
+        };
+        let ((left, x, _), (other, y, _)) = (record(&a, true), record(&b, true));
+        let changes = llama_pro_eval::report::changes(&left, &other).unwrap();
+        assert_eq!((changes.len(), changes[0].paired, changes[0].a, changes[0].b), (1, true, x, y));
+        let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b - a).collect();
+        let sum: f64 = differences.iter().sum();
+        let as_far = (0_u32..1 << count).filter(|signs| {
+            let one = |(i, d): (usize, &f64)| if signs >> i & 1 == 1 { -d } else { *d };
+            differences.iter().enumerate().map(one).sum::<f64>().abs() >= sum.abs() - 1e-9
+        });
+        let p = as_far.count() as f64 / f64::from(1_u32 << count);
+        assert!((changes[0].p.unwrap() - p).abs() < 1e-12, "{differences:?}: {:?} {p}", changes[0].p);
+        let expected = match (p < 0.05, y > x) {
+            (false, _) => "no difference seen",
+            (true, true) => "better",
+            (true, false) => "worse",
+        };
+        assert_eq!(changes[0].verdict(), expected);
+        let ((left, x, e), (other, y, f)) = (record(&a, false), record(&b, false));
+        let change = &llama_pro_eval::report::changes(&left, &other).unwrap()[0];
+        assert!(!change.paired);
+        if e.hypot(f) > 0.0 {
+            assert!((change.stderr.unwrap() - e.hypot(f)).abs() < 1e-12);
+            assert!((change.p.unwrap() - normal((y - x) / e.hypot(f))).abs() < 1e-12);
+        }
+    }
+}

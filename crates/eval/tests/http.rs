@@ -89,12 +89,17 @@ fn answer(mut stream: &TcpStream, behaviour: Behaviour, counter: &AtomicUsize) -
     let request: Value = serde_json::from_slice(&body).ok()?;
     let number = counter.fetch_add(1, Ordering::SeqCst);
     let send = |mut stream: &TcpStream, status: &str, body: &str| {
-        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(format!("{head}{body}").as_bytes()).ok()
     };
     match behaviour {
         Behaviour::Busy(times) if number < times => send(stream, "503 Service Unavailable", ""),
-        Behaviour::Refuses => send(stream, "404 Not Found", r#"{"error": {"message": "there is no model \"m\""}}"#),
+        Behaviour::Refuses => {
+            send(stream, "404 Not Found", r#"{"error": {"message": "there is no model \"m\""}}"#)
+        }
         Behaviour::NoJson => send(stream, "200 OK", "<html>\nhello\n</html>"),
         Behaviour::NoChoices => send(stream, "200 OK", r#"{"choices": "none"}"#),
         Behaviour::Stalls => {
@@ -154,7 +159,8 @@ fn good_answer(request: &Value, behaviour: Behaviour) -> Value {
             top.push(json!({ format!("t{best}"): likelihood(before, best).ln() }));
         }
         let ids = behaviour != Behaviour::TextOnly;
-        let names: Vec<String> = all.iter().map(|t| if ids { format!("token_id:{t}") } else { format!("t{t}") }).collect();
+        let names: Vec<String> =
+            all.iter().map(|t| if ids { format!("token_id:{t}") } else { format!("t{t}") }).collect();
         let text: String = new.iter().map(|t| char::from(b'a' + u8::try_from(*t).unwrap())).collect();
         let mut choice = json!({ "index": index, "text": text, "finish_reason": reason,
             "logprobs": { "tokens": names, "token_logprobs": logprobs, "top_logprobs": top } });
@@ -217,12 +223,17 @@ fn scores_are_those_of_the_model_behind() {
             .iter()
             .map(|context| {
                 let best = greedy(*context.last().unwrap());
-                ChoiceRequest { context: context.clone(), continuations: vec![vec![best], vec![best, greedy(best)], vec![5, 6, 7]] }
+                ChoiceRequest {
+                    context: context.clone(),
+                    continuations: vec![vec![best], vec![best, greedy(best)], vec![5, 6, 7]],
+                }
             })
             .collect();
         let found = model.choices(&requests).unwrap();
         for (request, scores) in requests.iter().zip(&found) {
-            for ((continuation, score), greedy) in request.continuations.iter().zip(scores).zip([true, true, false]) {
+            for ((continuation, score), greedy) in
+                request.continuations.iter().zip(scores).zip([true, true, false])
+            {
                 let all = [request.context.as_slice(), continuation].concat();
                 let expected = sum(&all, request.context.len());
                 assert!((score.log_likelihood - expected).abs() < 1e-9, "{score:?} {expected}");
@@ -238,9 +249,16 @@ fn scores_are_those_of_the_model_behind() {
         packed.positions.push(0);
         let rows = [TokenRow::document(&[3, 1, 4, 1, 5]), TokenRow::continuation(&[2, 7], &[1, 8]), packed];
         let found = model.score(&rows).unwrap();
-        let expected = [(sum(&[3, 1, 4, 1, 5], 1), 4), (sum(&[2, 7, 1, 8], 2), 2), (sum(&[1, 2, 3], 1) + sum(&[4, 5], 1), 3)];
+        let expected = [
+            (sum(&[3, 1, 4, 1, 5], 1), 4),
+            (sum(&[2, 7, 1, 8], 2), 2),
+            (sum(&[1, 2, 3], 1) + sum(&[4, 5], 1), 3),
+        ];
         for (found, (sum, count)) in found.iter().zip(expected) {
-            assert!((found.log_likelihood - sum).abs() < 1e-9 && found.targets == count, "{found:?} {sum} {count}");
+            assert!(
+                (found.log_likelihood - sum).abs() < 1e-9 && found.targets == count,
+                "{found:?} {sum} {count}"
+            );
         }
     }
 }
@@ -264,7 +282,8 @@ fn texts_are_those_of_the_model_behind() {
     assert!(prompts.iter().any(|p| expected(*p, most).len() > 64), "one text must take several requests");
     for behaviour in [Behaviour::Good, Behaviour::Terse, Behaviour::TextOnly] {
         let server = serve(behaviour);
-        let codec: Option<Box<dyn Codec>> = (behaviour == Behaviour::TextOnly).then(|| Box::new(Letters) as _);
+        let codec: Option<Box<dyn Codec>> =
+            (behaviour == Behaviour::TextOnly).then(|| Box::new(Letters) as _);
         let mut model = HttpModel::new(&options(&server), codec).unwrap();
         let requests: Vec<GenerateRequest> =
             prompts.iter().map(|p| GenerateRequest { prompt: vec![3, *p], max_new_tokens: most }).collect();
@@ -295,7 +314,11 @@ fn every_failure_is_one_clear_line() {
         (Behaviour::HangsUp, "after 4 tries", 4),
         (Behaviour::HalfAnAnswer, "after 4 tries", 4),
         (Behaviour::NoHttp, "after 4 tries", 4),
-        (Behaviour::OtherTokens, "logprobs.token_logprobs: expected 3 or 4 numbers, as the prompt has 3 tokens, found 6", 1),
+        (
+            Behaviour::OtherTokens,
+            "logprobs.token_logprobs: expected 3 or 4 numbers, as the prompt has 3 tokens, found 6",
+            1,
+        ),
         (Behaviour::PositiveLogprobs, "logprobs.token_logprobs: expected numbers of 0 or less", 1),
         (Behaviour::NoEcho, "logprobs.token_logprobs: expected 3 or 4 numbers", 1),
     ];
@@ -332,7 +355,11 @@ fn a_server_that_is_not_there_is_named() {
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
-    for (url, expected) in [("https://host/v1", "https is not built in"), ("host:80", "of the form"), ("http:///v1", "of the form")] {
+    for (url, expected) in [
+        ("https://host/v1", "https is not built in"),
+        ("host:80", "of the form"),
+        ("http:///v1", "of the form"),
+    ] {
         let error = HttpModel::new(&HttpOptions::new(url, "m"), None).unwrap_err().to_string();
         assert!(error.starts_with(url) && error.contains(expected), "{error}");
     }

@@ -85,7 +85,13 @@ enum Failed {
 }
 
 impl Client {
-    pub(super) fn new(url: String, key: Option<String>, limit: Duration, retries: u32, pause: Duration) -> Self {
+    pub(super) fn new(
+        url: String,
+        key: Option<String>,
+        limit: Duration,
+        retries: u32,
+        pause: Duration,
+    ) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(limit))
             .http_status_as_error(false)

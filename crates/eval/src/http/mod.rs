@@ -67,7 +67,11 @@ pub struct HttpModel {
 
 impl fmt::Debug for HttpModel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HttpModel").field("url", &self.client.url).field("model", &self.model).finish()
+        formatter
+            .debug_struct("HttpModel")
+            .field("url", &self.client.url)
+            .field("model", &self.model)
+            .finish()
     }
 }
 
@@ -86,11 +90,12 @@ impl HttpModel {
     /// [`HttpError::Address`]: not an address of the form `http://HOST:PORT/v1`.
     pub fn new(options: &HttpOptions, codec: Option<Box<dyn Codec>>) -> Result<Self, HttpError> {
         let base = options.url.trim_end_matches('/');
-        let wrong = |message: &str| {
-            Err(HttpError::Address { url: options.url.clone(), message: message.to_owned() })
-        };
+        let wrong =
+            |message: &str| Err(HttpError::Address { url: options.url.clone(), message: message.to_owned() });
         if base.starts_with("https://") {
-            return wrong("https is not built in; expected http://HOST:PORT/v1, such as a local server or a tunnel");
+            return wrong(
+                "https is not built in; expected http://HOST:PORT/v1, such as a local server or a tunnel",
+            );
         }
         if base.strip_prefix("http://").is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
             return wrong("expected an address of the form http://HOST:PORT/v1");
@@ -155,9 +160,7 @@ impl HttpModel {
             }
             tokens.push(number.map(|number| number.min(0.0)));
         }
-        let top = |place: &Value| {
-            place.as_object()?.values().filter_map(Value::as_f64).reduce(f64::max)
-        };
+        let top = |place: &Value| place.as_object()?.values().filter_map(Value::as_f64).reduce(f64::max);
         let best = logprobs["top_logprobs"].as_array().map(|all| all.iter().map(top).collect::<Vec<_>>());
         let mut best = best.unwrap_or_default();
         best.resize(count, None);
@@ -176,7 +179,8 @@ impl HttpModel {
             list.as_array()?.iter().map(id).collect()
         };
         let named = |token: &Value| token.as_str()?.strip_prefix("token_id:")?.parse().ok();
-        let tokens = ids(&choice["token_ids"], Value::as_i64).or_else(|| ids(&choice["logprobs"]["tokens"], named));
+        let tokens =
+            ids(&choice["token_ids"], Value::as_i64).or_else(|| ids(&choice["logprobs"]["tokens"], named));
         let tokens = match (tokens, &self.codec, choice["text"].as_str()) {
             (Some(tokens), ..) => tokens,
             (None, Some(codec), Some(text)) => codec.encode(text)?,
