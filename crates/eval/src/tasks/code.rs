@@ -45,3 +45,32 @@ impl CodeSpec {
 fn three_seconds() -> f64 {
     3.0
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::tasks::{Catalog, Field, Templates};
+
+    fn render(task: &str, field: Field, doc: serde_json::Value) -> String {
+        let selection = Catalog::builtin().unwrap().select([task]).unwrap();
+        let templates = Templates::new(&selection.tasks[0].0).unwrap();
+        templates.text(field, doc.as_object().unwrap()).unwrap()
+    }
+
+    /// The names are what a reader of the sources finds; the data set has lines that end in CR LF.
+    #[test]
+    fn tests_take_from_a_program_what_the_problem_asks_for() {
+        let code = "import math\r\nclass Pair(object):\r\n    def total(self): pass\r\nclass Bare:\r\n    pass\r\ndef chain (arr, n):\r\n  def inner(): pass\r\ndef sum(a, b): return 1";
+        let doc = json!({ "code": code, "completion": "def chain(): pass", "test_list": ["a", "b", "c"] });
+        let names = render("mbpp", Field::Provided, doc.clone());
+        assert_eq!(names.split_whitespace().collect::<Vec<_>>(), ["Pair", "Bare", "chain", "sum"]);
+        assert_eq!(render("mbpp", Field::Program, doc.clone()), "def chain(): pass\n");
+        assert_eq!(render("mbpp", Field::Tests, doc), "a\nb\nc");
+        let doc = json!({ "prompt": "def f():\n", "completion": "    return 1", "test": "def check(c):\n    pass\n", "entry_point": "f" });
+        assert_eq!(render("humaneval", Field::Program, doc.clone()), "def f():\n    return 1\n");
+        assert_eq!(render("humaneval", Field::Tests, doc.clone()), "def check(c):\n    pass\n\ncheck(f)");
+        assert_eq!(render("humaneval", Field::TestContext, doc.clone()), "def f():\n");
+        assert_eq!(render("humaneval", Field::Provided, doc), "f");
+    }
+}
