@@ -127,3 +127,6 @@ impl Filters {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A figure is a ratio of medians. Ours and the peer's alternate, so that what else the machine does meets both alike.
 
+mod corpus;
 mod data;
 pub(crate) mod peers;
 mod train;

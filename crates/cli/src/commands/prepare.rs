@@ -1,13 +1,12 @@
 //! `prepare`: raw corpora to token shards, and what became of every document.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use llama_pro_cli::{exit, output, progress};
+use llama_pro_cli::{output, progress};
 use llama_pro_corpus::{
-    Corpus, CorpusRecipe, CorpusReport, Environment, Error, Job, Progress, Stage, prepare_corpus,
+    Corpus, CorpusRecipe, CorpusReport, Environment, Job, Progress, Stage, prepare_corpus,
 };
 use llama_pro_text::Tokenizer;
 
@@ -43,8 +42,8 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
     }
     let recipe = load(args.config.as_deref(), &args.overrides)?;
     recipe.check()?;
-    let environment = environment(&recipe)?;
     let tokenizer = tokenizer(&recipe.tokenizer)?;
+    let environment = environment(&recipe)?;
     let bar = progress::steps(0);
     let told = |told: Progress| {
         bar.set_message(match told.stage {
@@ -67,11 +66,7 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
     };
     let corpus = prepare_corpus(&job);
     bar.finish_and_clear();
-    let corpus = corpus.map_err(|error| match error {
-        Error::Stopped => anyhow::Error::new(exit::Failed(error.to_string())),
-        error => error.into(),
-    })?;
-    debug_assert!(!cancel.load(Ordering::Relaxed) || corpus.reused || !corpus.report.sources.is_empty());
+    let corpus = corpus?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let mut json = serde_json::to_value(&corpus.report)?;

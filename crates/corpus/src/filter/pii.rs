@@ -58,7 +58,7 @@ const KEY: &str = "<KEY>";
 /// PEM blocks.
 static KEYS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()-]{0,16384}?",
+        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()-]*?",
         r"-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----",
         r"|(?:AKIA|ASIA)[0-9A-Z]{16}",
         r"|gh[pousr]_[A-Za-z0-9]{36}",

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::fields::{Fields, Selection};
 use super::listing::{self, InputFile, Listing};
 use super::stream::{Limits, LineReader};
-use super::template::Template;
+use super::template::{Template, kind};
 use crate::document::{Document, Intake, Item, Items, Loss, OnError, Raw};
 use crate::error::{Error, Result};
 use crate::source::Environment;
@@ -184,7 +184,11 @@ impl JsonItems {
             Some((_, reader)) => reader.error(loss, message),
             None => Error::Setting { key: "path", message },
         };
-        let object = self.selection.parse(line).map_err(|message| fault(Loss::NotJson, message))?;
+        let object = self.selection.parse(line).map_err(|message| {
+            let other = serde_json::from_str::<Value>(line).ok().filter(|value| !value.is_object());
+            let found = other.map(|value| format!("expected a JSON object, found {}", kind(&value)));
+            fault(Loss::NotJson, found.unwrap_or(message))
+        })?;
         self.selection.document(&object).map_err(|message| {
             // The message names the fields that are there, so all of them are read after all.
             let all = serde_json::from_str::<Value>(line).ok();
