@@ -2,5 +2,6 @@
 
 pub(crate) mod expand;
 pub(crate) mod inspect;
+pub(crate) mod memory;
 pub(crate) mod report;
 pub(crate) mod strip;
