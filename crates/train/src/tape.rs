@@ -83,9 +83,7 @@ impl Tape {
             };
             torch_ext::backward(&output, &gradient)?;
             drop(output);
-            let mut input = piece.input;
-            gradient = input.grad();
-            input.zero_grad();
+            gradient = piece.input.grad();
             // Below the lowest piece lies a trained embedding, or nothing that learns.
             if let (0, Some(below)) = (i, piece.below) {
                 torch_ext::backward(&below, &gradient)?;

@@ -6,6 +6,7 @@ mod bench_prepare;
 mod bench_tokenize;
 pub(crate) mod expand;
 pub(crate) mod inspect;
+pub(crate) mod memory;
 pub(crate) mod prepare;
 pub(crate) mod report;
 pub(crate) mod strip;
