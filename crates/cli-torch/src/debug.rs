@@ -31,15 +31,16 @@ enum Debug {
     MakeCheckpoint(MakeCheckpoint),
 }
 
+/// A dtype to compute in.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Compute {
+pub(crate) enum Compute {
     F32,
     Bf16,
     F16,
 }
 
 impl Compute {
-    fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,

@@ -12,6 +12,7 @@
 
 mod block;
 mod context;
+mod decode;
 mod device;
 mod dtype;
 mod error;
@@ -19,10 +20,12 @@ mod guard;
 mod llama;
 mod load;
 pub mod loss;
+mod random;
 mod rope;
 mod score;
 
 pub use context::{Context, Inputs};
+pub use decode::{Sampling, Session, generate};
 pub use device::{choose_device, describe};
 pub use dtype::{dtype_of, kind_of};
 pub use error::{Error, Result};

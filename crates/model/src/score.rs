@@ -1,11 +1,17 @@
 //! LLaMA as a [`LanguageModel`]: log-likelihoods of given tokens, for perplexity and for benchmarks.
 
-use llama_pro_eval::{BoxError, LanguageModel, RowScore, TokenRow};
+use llama_pro_eval::{
+    BoxError, ChoiceRequest, ChoiceScore, GenerateRequest, LanguageModel, RowScore, TokenRow,
+};
 use tch::{Kind, Tensor};
 
+use crate::decode;
 use crate::guard::guarded;
 use crate::loss::{self, IGNORED};
-use crate::{Error, Inputs, Llama, Path};
+use crate::{Error, Inputs, Llama, Path, Sampling};
+
+/// Requests that are continued side by side: beyond that a step gets slower in proportion.
+const SIDE_BY_SIDE: usize = 32;
 
 /// A model on one of its two paths, ready to be scored.
 pub struct Scorer<'a> {
@@ -73,6 +79,19 @@ impl LanguageModel for Scorer<'_> {
             }
         }
         Ok(scores)
+    }
+
+    /// Contexts, and what contexts begin with in common, are computed once for the whole call.
+    fn choices(&mut self, requests: &[ChoiceRequest]) -> Result<Vec<Vec<ChoiceScore>>, BoxError> {
+        Ok(decode::choices(self.model, self.path, requests)?)
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[GenerateRequest],
+        done: &mut dyn FnMut(usize, &[i64]) -> bool,
+    ) -> Result<Vec<Vec<i64>>, BoxError> {
+        Ok(decode::generate(self.model, self.path, requests, &Sampling::GREEDY, SIDE_BY_SIDE, done)?)
     }
 
     fn max_row(&self) -> Option<usize> {

@@ -11,6 +11,7 @@ mod mixture;
 mod packed;
 mod permutation;
 mod reader;
+mod record;
 mod sampler;
 mod writer;
 
@@ -20,5 +21,9 @@ pub use mixture::Mixture;
 pub use packed::{IGNORED, PackedRows, Row};
 pub use permutation::Permutation;
 pub use reader::TokenShard;
+pub use record::{
+    Boundaries, FileRecord, HASH_BYTES, HashesWriter, InputRecord, RECORD_FORMAT, RECORD_NAME, ShardRecord,
+    ShardsRecord, SourceRecord,
+};
 pub use sampler::{MIXTURE_PERIOD, Sample, Sampler};
 pub use writer::{ShardInfo, ShardWriter};

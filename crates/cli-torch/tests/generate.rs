@@ -1,0 +1,138 @@
+//! `llama-pro generate` against transformers' greedy text, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
+
+#[path = "../../cli/tests/common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{fixture, run_list};
+use serde_json::Value;
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/base-tiny")
+}
+
+fn reference(name: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn json(model: &Path, args: &[&str]) -> Vec<Value> {
+    let model = model.to_str().unwrap();
+    let list = [&["generate", model, "--json", "--dtype", "f32"], args].concat();
+    let ran = run_list(Path::new("."), &list).ok();
+    ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Ids and text of every prompt alone, and of all side by side.
+fn check(model: &Path, expected: &[Value]) {
+    let prompts: Vec<&str> = expected.iter().map(|e| e["prompt"].as_str().unwrap()).collect();
+    let mut all = vec!["--max-new-tokens", "80"];
+    for prompt in &prompts {
+        all.extend(["--prompt", prompt]);
+    }
+    let together = json(model, &all);
+    assert_eq!(together.len(), prompts.len());
+    for ((prompt, expected), together) in prompts.iter().zip(expected).zip(&together) {
+        assert_eq!(together["tokens"], expected["new_ids"], "{prompt:?} side by side");
+        let whole = expected["text"].as_str().unwrap();
+        assert_eq!(format!("{prompt}{}", together["text"].as_str().unwrap()), whole);
+    }
+    // A program each: some of them.
+    for (prompt, expected) in prompts.iter().zip(expected).skip(4).take(2) {
+        let alone = json(model, &["--max-new-tokens", "80", "--prompt", prompt]).remove(0);
+        assert_eq!(alone["tokens"], expected["new_ids"], "{prompt:?}");
+        assert_eq!(alone["prompt_tokens"], expected["prompt_ids"].as_array().unwrap().len(), "{prompt:?}");
+        let text = format!("{prompt}{}", alone["text"].as_str().unwrap());
+        let whole = expected["text"].as_str().unwrap();
+        assert_eq!(text, whole, "{prompt:?}");
+        let plain = ["generate", model.to_str().unwrap(), "--max-new-tokens", "80", "--prompt", prompt];
+        let streamed = run_list(Path::new("."), &[&plain[..], &["--dtype", "f32"]].concat()).ok();
+        assert_eq!(streamed.stdout, format!("{text}\n"), "{prompt:?} streamed");
+    }
+}
+
+#[test]
+fn greedy_text_of_the_embedded_model_is_that_of_transformers() {
+    check(&tiny(), &reference("base-tiny-greedy.json"));
+}
+
+#[test]
+fn greedy_text_of_stories260k_is_that_of_transformers() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/stories260K");
+    if !model.exists() {
+        println!("skipped: ../shared/data/stories260K is not there");
+        return;
+    }
+    check(&model, &reference("stories260k-greedy.json"));
+}
+
+#[test]
+fn stop_strings_limits_seeds_and_samples() {
+    let whole = &reference("base-tiny-greedy.json")[0];
+    let (prompt, text) = (whole["prompt"].as_str().unwrap(), whole["text"].as_str().unwrap());
+    let new = &text[prompt.len()..];
+    let middle = new.char_indices().nth(new.chars().count() / 2).unwrap().0;
+    let stop: String = new[middle..].chars().take(4).collect();
+    let stopped = json(&tiny(), &["--prompt", prompt, "--stop", &stop]).remove(0);
+    assert_eq!(stopped["text"], new.split(&stop).next().unwrap());
+    assert_eq!(stopped["finish"], "stop");
+    let short = json(&tiny(), &["--prompt", prompt, "--max-new-tokens", "3"]).remove(0);
+    assert_eq!((short["tokens"].as_array().unwrap().len(), &short["finish"]), (3, &Value::from("length")));
+    let sample = |seed: &str| {
+        let args = ["--prompt", prompt, "--temperature", "1", "--samples", "3", "--seed", seed];
+        let texts = json(&tiny(), &[&args[..], &["--max-new-tokens", "20"]].concat());
+        texts.iter().map(|t| t["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let texts = sample("1");
+    assert_eq!(texts, sample("1"));
+    assert_ne!(texts, sample("2"));
+    assert!(texts[0] != texts[1] && texts[1] != texts[2]);
+}
+
+#[test]
+fn prompts_come_from_a_file_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prompts.jsonl");
+    fs::write(&path, "{\"prompt\": \"The\\nfirst\"}\n\nplain line\n").unwrap();
+    let texts = json(&tiny(), &["--prompts", path.to_str().unwrap(), "--max-new-tokens", "2"]);
+    let prompts: Vec<&str> = texts.iter().map(|t| t["prompt"].as_str().unwrap()).collect();
+    assert_eq!(prompts, ["The\nfirst", "plain line"]);
+    fs::write(&path, "fine\n{\"text\": 3}\n").unwrap();
+    let args = ["generate", tiny().to_str().unwrap(), "--prompts", path.to_str().unwrap()].map(str::to_owned);
+    let ran = run_list(dir.path(), &args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("prompts.jsonl: line 2: no string `prompt`"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_generated_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let refused = |args: &[&str]| {
+        let ran = run_list(dir.path(), &[&["generate"], args].concat());
+        assert_eq!((ran.code, ran.stderr.lines().count()), (Some(2), 1), "{ran:#?}");
+        assert_eq!(ran.stdout, "", "{ran:#?}");
+        ran.stderr
+    };
+    let bare = fixture("llama2");
+    assert!(refused(&[bare.to_str().unwrap(), "--prompt", "x"]).contains("tokenizer"));
+    assert!(refused(&["nowhere", "--prompt", "x"]).contains("nowhere"));
+    assert!(refused(&[tiny, "--prompt", "x", "--temperature=-1"]).contains("temperature is -1"));
+    assert!(refused(&[tiny, "--prompt", "x", "--top-p", "1.5"]).contains("top-p is 1.5"));
+    assert!(refused(&[tiny, "--prompt", "x", "--stop", ""]).contains("--stop"));
+    assert!(refused(&[tiny, "--prompt", "x", "--base-path"]).contains("no base path"));
+    let long = "word ".repeat(4000);
+    assert!(refused(&[tiny, "--prompt", &long]).contains("the model reads at most"));
+    // A tokenizer of another model.
+    let other = dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(bare.join(name), other.join(name)).unwrap();
+    }
+    fs::copy(Path::new(tiny).join("tokenizer.json"), other.join("tokenizer.json")).unwrap();
+    assert!(refused(&["other", "--prompt", "x"]).contains("do not belong together"));
+}
