@@ -72,7 +72,7 @@ impl<'a> Saver<'a> {
         if !before.contains(&path) {
             self.check_space()?;
         }
-        let snapshot = Snapshot::of(trainer, saved, self.background);
+        let snapshot = Snapshot::of(trainer, saved, self.background)?;
         let (step, target) = (saved.step, path.clone());
         if !self.background {
             snapshot.write(&target, &old)?;
