@@ -191,7 +191,7 @@ pub fn resume(
             damaged.push((checkpoint.path, error));
             continue;
         }
-        let saved = load(&checkpoint.path, trainer, inputs)?;
+        let saved = restore(&checkpoint.path, trainer, inputs)?;
         for (path, error) in damaged {
             let aside = path.with_extension("damaged");
             tracing::error!("{error}; going on from step {}, it is moved to {}", saved.step, aside.display());
@@ -222,6 +222,11 @@ pub fn resume(
 /// then be dropped.
 pub fn load(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>) -> Result<Saved> {
     check_files(dir)?;
+    restore(dir, trainer, inputs)
+}
+
+/// [`load`] of a checkpoint whose files are known to be whole.
+fn restore(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>) -> Result<Saved> {
     let state = dir.join(STATE);
     let text = fs::read(&state).map_err(at(&state))?;
     let saved: Saved = serde_json::from_slice(&text).map_err(|e| damaged(&state, e.to_string()))?;
