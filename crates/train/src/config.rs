@@ -350,11 +350,12 @@ impl TrainConfig {
     }
 
     /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes only the
-    /// rounding of sums, and when checkpoints and log lines are written changes nothing.
+    /// rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut left_out = vec![
             "tokens-per-step",
             "micro-rows",
+            "recompute",
             "checkpoint-every",
             "keep-checkpoints",
             "keep-best",

@@ -7,11 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-/// The most by which a loss may differ on another kind of CPU, relative: rounding in the last bit of float32, carried
-/// through some tens of steps.
-const LOSS_BAND: f64 = 1e-4;
-/// The same of a gradient norm, which a step feeds on more directly.
-const NORM_BAND: f64 = 1e-2;
+/// The most by which a loss may differ on another kind of CPU, relative: ten times what the miniature's losses moved
+/// (5.3e-5) when ATen and MKL were held to what every x86-64 with AVX2 has, on a CPU with AVX-512.
+const LOSS_BAND: f64 = 5e-4;
+/// The same of a gradient norm, which moved by 1.7e-4.
+const NORM_BAND: f64 = 2e-3;
 
 /// Losses and gradient norms of consecutive steps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn to_the_bit_on_the_same_cpu_and_in_a_band_on_another() {
-        let (golden, off) = (curve(&[2.0, 1.0]), curve(&[2.0, 1.00005]));
+        let (golden, off) = (curve(&[2.0, 1.0]), curve(&[2.0, 1.0001]));
         assert_eq!(golden.compare(&golden, true), Verdict::Equal { steps: 2 });
         assert!(matches!(golden.compare(&off, true), Verdict::Differs { step: 2, what: "loss", .. }));
         assert!(matches!(golden.compare(&off, false), Verdict::Near { .. }));
