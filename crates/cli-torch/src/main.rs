@@ -7,6 +7,7 @@ mod generate;
 mod pretrain;
 mod recipe;
 mod scratch;
+mod sft;
 mod verify;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    Sft(sft::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Proves from the bytes that an expanded folder is what it says, and runs it beside its base.
@@ -66,6 +69,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
         Command::Generate(args) => generate::run(&args),
+        Command::Sft(args) => sft::run(&args, cli.threads),
         Command::Debug(args) => debug::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

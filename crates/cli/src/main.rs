@@ -40,6 +40,9 @@ enum Command {
     /// Continues texts: greedy or sampled, one or many at a time.
     #[command(disable_help_flag = true)]
     Generate(Passed),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    #[command(disable_help_flag = true)]
+    Sft(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -68,7 +71,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
-        | Command::Generate(Passed { rest }) => {
+        | Command::Generate(Passed { rest })
+        | Command::Sft(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()
         }

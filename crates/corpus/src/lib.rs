@@ -7,6 +7,7 @@
 mod cargo;
 mod document;
 mod error;
+mod instructions;
 mod math;
 mod prepare;
 mod readers;
@@ -16,6 +17,7 @@ mod split;
 pub use cargo::CargoSource;
 pub use document::{Counts, Document, Documents};
 pub use error::{Error, Result};
+pub use instructions::{HELD_OUT, Instruction, held_out_instructions, training_instructions};
 pub use math::{MathSource, problem};
 pub use prepare::{Manifest, OutputFile, PrepareOptions, Prepared, Side, prepare};
 pub use readers::{FilesSource, JsonlSource, Paths, Split, TextSource};

@@ -4,16 +4,23 @@ use llama_pro_checkpoint::LlamaConfig;
 use tch::{Kind, Tensor};
 
 use crate::context::Context;
+use crate::lora::Lora;
 
 /// A linear map with the layout of the checkpoint: weight `[out, in]`, bias `[out]` where there is one.
 pub(crate) struct Linear {
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Tensor>,
+    /// A low-rank adapter, where the model was given some.
+    pub(crate) lora: Option<Lora>,
 }
 
 impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let y = x.linear(&self.weight, self.bias.as_ref());
+        match &self.lora {
+            Some(lora) => y + lora.forward(x),
+            None => y,
+        }
     }
 }
 

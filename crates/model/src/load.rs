@@ -107,6 +107,7 @@ impl Llama {
                     Ok::<_, Error>(Linear {
                         weight: need(of(&format!("{part}.weight")))?,
                         bias: find(&of(&format!("{part}.bias"))),
+                        lora: None,
                     })
                 };
                 Ok(Block {
@@ -141,6 +142,7 @@ impl Llama {
             added,
             kind,
             device: options.device,
+            lora_scale: None,
         })
     }
 }
