@@ -9,6 +9,7 @@ mod generate;
 mod pretrain;
 mod recipe;
 mod scratch;
+mod sft;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Generate(generate::Args),
     /// Training steps in a second, memory and the share of the machine's GEMM rate.
     Bench(bench::Args),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    Sft(sft::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
@@ -79,6 +82,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Sft(args) => sft::run(&args, cli.threads),
         Command::Debug(args) => debug::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -48,6 +48,9 @@ enum Command {
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
     #[command(disable_help_flag = true)]
     Eval(Passed),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    #[command(disable_help_flag = true)]
+    Sft(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -80,7 +83,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
         | Command::Eval(Passed { rest })
-        | Command::Generate(Passed { rest }) => {
+        | Command::Generate(Passed { rest })
+        | Command::Sft(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()
         }

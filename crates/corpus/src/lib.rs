@@ -13,6 +13,7 @@ mod dedup;
 mod document;
 mod error;
 pub mod filter;
+mod instructions;
 mod math;
 mod pipeline;
 mod prepare;
@@ -27,6 +28,7 @@ pub use decontaminate::{Benchmark, Decontaminate, Kind, Match};
 pub use dedup::{Dedup, MinHash, Near, clusters, optimal_bands};
 pub use document::{Counts, Document, Documents, Loss, Meta, OnError};
 pub use error::{Error, Result};
+pub use instructions::{HELD_OUT, Instruction, held_out_instructions, training_instructions};
 pub use math::{MathSource, problem};
 pub use pipeline::{
     Contamination, Corpus, CorpusRecipe, CorpusSource, Example, Job, Progress, SplitOptions, Stage, Training,

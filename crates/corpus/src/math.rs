@@ -7,7 +7,7 @@
 mod algebra;
 mod arithmetic;
 mod calculus;
-mod draw;
+pub(crate) mod draw;
 mod notation;
 mod numbers;
 mod words;

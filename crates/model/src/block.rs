@@ -8,19 +8,35 @@ use llama_pro_torch_ext::{self as ext, Heads, has_kernels};
 use tch::{Kind, Tensor};
 
 use crate::context::{Context, Mask};
+use crate::lora::Lora;
 
 /// A linear map with the layout of the checkpoint: weight `[out, in]`, bias `[out]` where there is one.
 pub(crate) struct Linear {
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Tensor>,
+    /// A low-rank adapter, where the model was given some.
+    pub(crate) lora: Option<Lora>,
 }
 
 impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        if self.weight.requires_grad() {
-            return fused(ext::linear(x, &self.weight, self.bias.as_ref()));
+        let y = if self.weight.requires_grad() {
+            fused(ext::linear(x, &self.weight, self.bias.as_ref()))
+        } else {
+            x.linear(&self.weight, self.bias.as_ref())
+        };
+        match &self.lora {
+            Some(lora) => y + lora.forward(x),
+            None => y,
         }
-        x.linear(&self.weight, self.bias.as_ref())
+    }
+
+    /// The weight as inference needs it: its own memory, or a copy with the adapter merged in.
+    pub(crate) fn effective_weight(&self) -> Tensor {
+        match &self.lora {
+            Some(lora) => lora.merged_into(&self.weight),
+            None => self.weight.shallow_clone(),
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Llama {
     pub(crate) added: Vec<bool>,
     pub(crate) kind: Kind,
     pub(crate) device: Device,
+    /// alpha / rank of its low-rank adapters, where it has some.
+    pub(crate) lora_scale: Option<f64>,
 }
 
 impl Llama {

@@ -106,6 +106,7 @@ pub(crate) fn assemble(
                 Ok::<_, Error>(Linear {
                     weight: need(of(&format!("{part}.weight")))?,
                     bias: find(&of(&format!("{part}.bias"))),
+                    lora: None,
                 })
             };
             Ok(Block {
@@ -130,7 +131,19 @@ pub(crate) fn assemble(
     };
     let norm = need("model.norm.weight".to_owned())?;
     drop(by_name);
-    Ok(Llama { config, parameters, embed_tokens, blocks, norm, lm_head, added, kind, device: options.device })
+    let device = options.device;
+    Ok(Llama {
+        config,
+        parameters,
+        embed_tokens,
+        blocks,
+        norm,
+        lm_head,
+        added,
+        kind,
+        device,
+        lora_scale: None,
+    })
 }
 
 /// One weight on its device, in its dtype. A frozen CPU weight is the mapped file itself.

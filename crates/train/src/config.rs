@@ -71,6 +71,7 @@ pub enum Keeps {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainConfig {
     /// Optimizer steps.
+    #[serde(default)]
     pub steps: u64,
     /// Rows of `data.sequence-length` tokens per step, over all micro-batches. Default: from `tokens-per-step`.
     #[serde(default)]

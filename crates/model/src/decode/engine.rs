@@ -73,7 +73,7 @@ impl<'a> Engine<'a> {
 fn decoder(model: &Llama, path: Path, slots: usize) -> Result<Decoder> {
     let config = model.config();
     let map = |linear: &'_ Linear| -> (Tensor, Option<Tensor>) {
-        (linear.weight.shallow_clone(), linear.bias.as_ref().map(Tensor::shallow_clone))
+        (linear.effective_weight(), linear.bias.as_ref().map(Tensor::shallow_clone))
     };
     let blocks: Vec<_> = model
         .blocks
