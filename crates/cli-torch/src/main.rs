@@ -2,6 +2,7 @@
 //! this one with the same arguments.
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
+mod bench;
 mod debug;
 mod generate;
 mod pretrain;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// How fast training and the model are on this machine, as JSON lines.
+    Bench(bench::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -65,6 +68,7 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Verify(args) => verify::run(&args),

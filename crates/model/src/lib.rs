@@ -20,6 +20,7 @@ mod guard;
 mod llama;
 mod load;
 pub mod loss;
+mod random;
 mod rope;
 mod score;
 

@@ -44,7 +44,8 @@ pub(crate) fn run(python: &Interpreter, job: &Job) -> Result<Ended> {
     let mut child = command.spawn().map_err(Error::io("starting python"))?;
     // It holds the other end of the channel.
     drop(command);
-    let pipe = |pipe: Option<OwnedFd>| pipe.map(Captured::new).ok_or_else(|| std::io::Error::other("no pipe"));
+    let pipe =
+        |pipe: Option<OwnedFd>| pipe.map(Captured::new).ok_or_else(|| std::io::Error::other("no pipe"));
     let stdout = pipe(child.stdout.take().map(OwnedFd::from)).map_err(Error::io("starting python"))?;
     let stderr = pipe(child.stderr.take().map(OwnedFd::from)).map_err(Error::io("starting python"))?;
     let mut watched = Watched { control, stdout, stderr, started };

@@ -34,7 +34,8 @@ pub fn mbpp(answer: &str, setup: &str, assertions: &[String], reference: &str) -
 fn defined(source: &str) -> Vec<String> {
     let lines = source.lines().filter_map(|line| {
         let rest = line.strip_prefix("def ").or_else(|| line.strip_prefix("class "))?;
-        let name: String = rest.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String =
+            rest.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         (!name.is_empty()).then_some(name)
     });
     lines.collect()

@@ -299,7 +299,8 @@ impl Launcher {
     }
 
     fn receive(&mut self) -> Result<FromLauncher> {
-        let answer = receive(&mut self.channel).map_err(|error| Error::Launcher(format!("answers badly: {error}")))?;
+        let answer =
+            receive(&mut self.channel).map_err(|error| Error::Launcher(format!("answers badly: {error}")))?;
         answer.ok_or_else(|| Error::Launcher("ended without an answer".to_owned()))
     }
 }

@@ -5,8 +5,8 @@
 //! `train_byte_bpe` makes a small byte-level vocabulary for models that start from nothing.
 
 mod bpe;
-mod encoder;
 pub mod chat;
+mod encoder;
 mod error;
 mod fast;
 mod special;

@@ -67,6 +67,7 @@ unsafe extern "C" {
         wanted: *const i64,
         n_wanted: usize,
     ) -> *mut c_char;
+    pub(crate) fn lp_kernel_level(most: std::ffi::c_int) -> std::ffi::c_int;
     pub(crate) fn lp_linear(out: *mut *mut c_void, x: *mut c_void, w: *mut c_void) -> *mut c_char;
     pub(crate) fn lp_token_scores(
         logits: *mut c_void,

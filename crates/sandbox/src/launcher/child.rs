@@ -183,7 +183,9 @@ fn landlock(python: &Path, folders: &[std::path::PathBuf]) -> Result<Restriction
     let device = AccessFs::ReadFile | AccessFs::WriteFile;
     let mut rules: Vec<(&Path, landlock::BitFlags<AccessFs>)> = Vec::new();
     let system = ["/usr", "/lib", "/lib64", "/lib32", "/etc"].map(Path::new);
-    rules.extend(system.into_iter().chain(folders.iter().map(|folder| folder.as_path())).map(|path| (path, read)));
+    rules.extend(
+        system.into_iter().chain(folders.iter().map(|folder| folder.as_path())).map(|path| (path, read)),
+    );
     rules.push((Path::new(tree::DRIVER), AccessFs::ReadFile.into()));
     rules.push((Path::new(tree::WORK), write));
     rules.push((Path::new("/dev/null"), device));
@@ -210,7 +212,8 @@ fn exec(ground: &Ground, limits: &Limits) -> Step<Infallible> {
     let path = text(python.as_os_str().as_bytes())?;
     let arguments = [path.clone(), text(b"-S")?, text(b"-s")?, text(b"-B")?, text(tree::DRIVER.as_bytes())?];
     // The same order of sets and dictionaries in every run.
-    let environment = [c"PYTHONHASHSEED=0", c"LC_ALL=C.UTF-8", c"HOME=/work", c"TMPDIR=/work", c"PATH=/usr/bin"];
+    let environment =
+        [c"PYTHONHASHSEED=0", c"LC_ALL=C.UTF-8", c"HOME=/work", c"TMPDIR=/work", c"PATH=/usr/bin"];
     let environment: [&CStr; 5] = environment;
     seal(ground, limits)?;
     execve(&path, &arguments, &environment).map_err(|error| ("python".to_owned(), error.to_string()))

@@ -27,11 +27,15 @@ pub(crate) fn compile() -> Result<[BpfProgram; 2], seccompiler::Error> {
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
-    rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(u64::from(namespaces.cast_unsigned())), 0)?]);
+    rules.insert(
+        libc::SYS_clone,
+        vec![when(0, SeccompCmpOp::MaskedEq(u64::from(namespaces.cast_unsigned())), 0)?],
+    );
     // Only the limits of the calling process.
     rules.insert(libc::SYS_prlimit64, vec![when(0, SeccompCmpOp::Eq, 0)?]);
     // Is it a terminal, close on exec, how much is there to read: no ioctl that does something.
-    let queries = [libc::TCGETS, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD, libc::FIONBIO, libc::TIOCGWINSZ];
+    let queries =
+        [libc::TCGETS, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD, libc::FIONBIO, libc::TIOCGWINSZ];
     let queries = queries.into_iter().map(|request| when(1, SeccompCmpOp::Eq, u64::from(request)));
     rules.insert(libc::SYS_ioctl, queries.collect::<Result<_, _>>()?);
     let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());

@@ -12,7 +12,7 @@ use nix::sys::prctl;
 use nix::sys::resource::getrlimit;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Uid, gethostname, getpid, getppid, geteuid, setresuid};
+use nix::unistd::{Uid, geteuid, gethostname, getpid, getppid, setresuid};
 
 use super::child::{self, Step, USER, resource_limits};
 use super::{Ground, Stop, tree};
@@ -58,7 +58,8 @@ fn reports(ground: &Ground) -> Step<Vec<LayerReport>> {
     let mut reports = Vec::new();
     let mut report = |layer, holds, detail: String| reports.push(LayerReport { layer, holds, detail });
 
-    let (fails, why) = refused(setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).map_err(Into::into));
+    let (fails, why) =
+        refused(setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).map_err(Into::into));
     let user = geteuid().as_raw();
     report(Layer::Users, user == USER && fails, format!("user {user}; becoming root: {why}"));
 
@@ -67,7 +68,20 @@ fn reports(ground: &Ground) -> Step<Vec<LayerReport>> {
     // Landlock may hide the listing of the root, which is as good.
     for name in found.into_iter().flatten().flatten().map(|entry| entry.file_name()) {
         let name = name.to_string_lossy().into_owned();
-        let known = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "dev", "etc", "work", "tmp", "empty", "driver.pyc"];
+        let known = [
+            "usr",
+            "bin",
+            "sbin",
+            "lib",
+            "lib32",
+            "lib64",
+            "dev",
+            "etc",
+            "work",
+            "tmp",
+            "empty",
+            "driver.pyc",
+        ];
         let python = ground.start.python.folders();
         let prefix = python.iter().any(|folder| folder.starts_with(Path::new("/").join(&name)));
         if !known.contains(&name.as_str()) && !prefix {
@@ -97,8 +111,9 @@ fn reports(ground: &Ground) -> Step<Vec<LayerReport>> {
 
     let set = prctl::get_no_new_privs().unwrap_or(false);
     report(Layer::NoNewPrivileges, set, if set { "set" } else { "not set" }.to_owned());
-    let none = rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.is_empty() && sets.permitted.is_empty() && sets.inheritable.is_empty());
+    let none = rustix::thread::capabilities(None).is_ok_and(|sets| {
+        sets.effective.is_empty() && sets.permitted.is_empty() && sets.inheritable.is_empty()
+    });
     report(Layer::Capabilities, none, if none { "none left" } else { "some left" }.to_owned());
 
     let wrong: Vec<String> = resource_limits(&limits)
@@ -106,7 +121,8 @@ fn reports(ground: &Ground) -> Step<Vec<LayerReport>> {
         .filter(|(resource, value)| getrlimit(*resource).ok() != Some((*value, *value)))
         .map(|(resource, _)| format!("{resource:?}"))
         .collect();
-    let detail = if wrong.is_empty() { "as asked".to_owned() } else { format!("not set: {}", wrong.join(", ")) };
+    let detail =
+        if wrong.is_empty() { "as asked".to_owned() } else { format!("not set: {}", wrong.join(", ")) };
     report(Layer::ResourceLimits, wrong.is_empty(), detail);
 
     let (holds, detail) = match status.map(|status| status.ruleset) {

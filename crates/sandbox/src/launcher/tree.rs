@@ -170,8 +170,8 @@ fn mounts_under(path: &Path) -> Step<Vec<PathBuf>> {
     let places = table.lines().filter_map(|line| line.split(' ').nth(4));
     // White space and backslashes are written in octal.
     let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    let plain =
-        places.map(|place| octal.iter().fold(place.to_owned(), |text, (code, plain)| text.replace(code, plain)));
+    let plain = places
+        .map(|place| octal.iter().fold(place.to_owned(), |text, (code, plain)| text.replace(code, plain)));
     let mut found: Vec<PathBuf> = plain.map(PathBuf::from).filter(|place| place.starts_with(path)).collect();
     found.dedup();
     Ok(found)
@@ -184,7 +184,9 @@ fn hide_packages(python: &Interpreter, root: &Path) -> Step<()> {
     folder(&empty)?;
     let (major, minor) = python.version;
     for prefix in python.prefixes.iter().map(PathBuf::as_path).chain([Path::new("/usr/local")]) {
-        for name in [format!("python{major}.{minor}/site-packages"), format!("python{major}.{minor}/dist-packages")] {
+        for name in
+            [format!("python{major}.{minor}/site-packages"), format!("python{major}.{minor}/dist-packages")]
+        {
             let place = prefix.join("lib").join(name);
             let place = root.join(place.strip_prefix("/").unwrap_or(&place));
             if place.is_dir() {

@@ -52,7 +52,9 @@ fn all_pass(names: &[String], outcomes: &[Outcome]) {
     let failed: Vec<String> = names
         .iter()
         .zip(outcomes)
-        .filter_map(|(name, outcome)| outcome.result.as_ref().err().map(|failure| format!("{name}: {failure:?}")))
+        .filter_map(|(name, outcome)| {
+            outcome.result.as_ref().err().map(|failure| format!("{name}: {failure:?}"))
+        })
         .collect();
     assert!(failed.is_empty(), "{} of {} fail:\n{}", failed.len(), names.len(), failed.join("\n"));
 }
@@ -71,7 +73,9 @@ fn human_eval_answers() {
     let wrong: Vec<Program> = rows
         .iter()
         .zip(other)
-        .flat_map(|(row, other)| [program(row, "    return None\n"), program(row, text(other, "canonical_solution"))])
+        .flat_map(|(row, other)| {
+            [program(row, "    return None\n"), program(row, text(other, "canonical_solution"))]
+        })
         .collect();
     let passed: Vec<usize> = passing(&run_all(sandbox, "HumanEval, wrong", &wrong));
     assert!(passed.is_empty(), "wrong answers pass: {passed:?}");
@@ -91,7 +95,8 @@ fn mbpp_answers() {
     };
     let right: Vec<Program> = rows.iter().map(|row| program(row, text(row, "code"))).collect();
     all_pass(&names, &run_all(sandbox, "MBPP", &right));
-    let wrong: Vec<Program> = rows.iter().zip(rows.iter().skip(1)).map(|(row, next)| program(row, text(next, "code"))).collect();
+    let wrong: Vec<Program> =
+        rows.iter().zip(rows.iter().skip(1)).map(|(row, next)| program(row, text(next, "code"))).collect();
     let passed = passing(&run_all(sandbox, "MBPP, wrong", &wrong[..200]));
     assert!(passed.is_empty(), "wrong answers pass: {passed:?}");
 }
@@ -124,7 +129,9 @@ fn own() {
         ),
     ];
     for (prompt, right, wrong, test, name) in completion {
-        let outcomes = sandbox.run(&[human_eval(prompt, right, test, name), human_eval(prompt, wrong, test, name)]).unwrap();
+        let outcomes = sandbox
+            .run(&[human_eval(prompt, right, test, name), human_eval(prompt, wrong, test, name)])
+            .unwrap();
         assert!(outcomes[0].passed(), "{name}: {:?}", outcomes[0]);
         assert!(!outcomes[1].passed(), "{name}: {:?}", outcomes[1]);
     }
@@ -135,12 +142,17 @@ fn own() {
             "class Node:\n  def __init__(self, v):\n    self.v, self.left = v, None\ndef depth(n):\n  return 0\n",
             "assert depth(root) == 2",
         ),
-        ("def tops(xs):\n  return set(xs)\n", "def tops(xs):\n  return list(xs)\n", "assert tops((1, 2)) == {2, 1}"),
+        (
+            "def tops(xs):\n  return set(xs)\n",
+            "def tops(xs):\n  return list(xs)\n",
+            "assert tops((1, 2)) == {2, 1}",
+        ),
     ];
     for (right, wrong, test) in answers {
         let setup = if right.contains("Node") { "root = Node(1)\nroot.left = Node(2)\n" } else { "" };
         let tests = [test.to_owned()];
-        let outcomes = sandbox.run(&[mbpp(right, setup, &tests, right), mbpp(wrong, setup, &tests, right)]).unwrap();
+        let outcomes =
+            sandbox.run(&[mbpp(right, setup, &tests, right), mbpp(wrong, setup, &tests, right)]).unwrap();
         assert!(outcomes[0].passed(), "{test}: {:?}", outcomes[0]);
         assert!(!outcomes[1].passed(), "{test}: {:?}", outcomes[1]);
     }

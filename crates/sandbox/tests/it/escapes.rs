@@ -58,10 +58,13 @@ impl Outside {
         assert!(self.tcp.accept().is_err(), "{name}: a connection came in");
         assert!(self.udp.recv(&mut [0; 16]).is_err(), "{name}: a datagram came in");
         assert!(self.unix.accept().is_err(), "{name}: a connection to the abstract socket came in");
-        let files: Vec<PathBuf> = fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        let files: Vec<PathBuf> =
+            fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(files, [self.folder.path().join("secret")], "{name}");
         assert_eq!(fs::read_to_string(&files[0]).unwrap(), SECRET, "{name}");
-        for place in ["/escaped", "/tmp/escaped", "/usr/escaped", "/etc/escaped", "/work/escaped", "/dev/shm/escaped"] {
+        for place in
+            ["/escaped", "/tmp/escaped", "/usr/escaped", "/etc/escaped", "/work/escaped", "/dev/shm/escaped"]
+        {
             assert!(!is_there(place.as_ref()), "{name}: {place} is there");
         }
     }

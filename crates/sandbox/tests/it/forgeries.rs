@@ -61,7 +61,10 @@ const FORGERIES: &[(&str, &str)] = &[
         "sends_a_length_of_four_gigabytes",
         "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'\\xff' * 4)\n    except OSError: pass\ndef answer(): return 41",
     ),
-    ("answers_with_a_million_levels", "def answer():\n    x = []\n    for _ in range(10**6): x = [x]\n    return x"),
+    (
+        "answers_with_a_million_levels",
+        "def answer():\n    x = []\n    for _ in range(10**6): x = [x]\n    return x",
+    ),
     ("answers_with_itself", "def answer():\n    x = []\n    x.append(x)\n    return x"),
     ("answers_without_end", "def answer():\n    while True: yield 42"),
     (

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use llama_pro_sandbox::{Config, Error, FailureKind, Isolation, Judge, Layer, Limits, Program, Sandbox, Tests};
+use llama_pro_sandbox::{
+    Config, Error, FailureKind, Isolation, Judge, Layer, Limits, Program, Sandbox, Tests,
+};
 
 use crate::{completes, drivers, full, run, sandboxes, tested, trial};
 
@@ -53,12 +55,33 @@ fn right_and_wrong() {
 fn values() {
     let Some(sandbox) = full() else { return };
     let expressions = [
-        "None", "True", "0", "-7", "10**400", "-(10**30)", "1.5", "float('inf')", "-0.0", "5e-324", "''",
-        "'h\u{e9}llo \\u2603 \\ud800 \\x00'", "b'\\x00\\xff'", "(1, (2, [3]))", "[]", "[[1], [2, 3]]", "{1, 2}",
-        "frozenset({1})", "{'a': [1], (2, 3): None}", "2+3j", "range(3, 30, 4)",
-        "__import__('collections').deque([1, 2])", "__import__('decimal').Decimal('1.10')",
-        "__import__('fractions').Fraction(1, 3)", "__import__('collections').Counter('abca')",
-        "__import__('collections').OrderedDict(a=1)", "{1: 2}.keys()",
+        "None",
+        "True",
+        "0",
+        "-7",
+        "10**400",
+        "-(10**30)",
+        "1.5",
+        "float('inf')",
+        "-0.0",
+        "5e-324",
+        "''",
+        "'h\u{e9}llo \\u2603 \\ud800 \\x00'",
+        "b'\\x00\\xff'",
+        "(1, (2, [3]))",
+        "[]",
+        "[[1], [2, 3]]",
+        "{1, 2}",
+        "frozenset({1})",
+        "{'a': [1], (2, 3): None}",
+        "2+3j",
+        "range(3, 30, 4)",
+        "__import__('collections').deque([1, 2])",
+        "__import__('decimal').Decimal('1.10')",
+        "__import__('fractions').Fraction(1, 3)",
+        "__import__('collections').Counter('abca')",
+        "__import__('collections').OrderedDict(a=1)",
+        "{1: 2}.keys()",
     ];
     for expression in expressions {
         let code = format!("def answer():\n    return {expression}\n");
@@ -127,7 +150,8 @@ fn output() {
     let outcome = run(sandbox, completes("print(sum(range(10)), end='')"));
     assert_eq!(outcome.stdout, "45");
     // The folder is the program's own, and works.
-    let folder = "open('a', 'w').write('x'); import os; os.mkdir('d'); print(sorted(os.listdir('.')), os.getcwd())";
+    let folder =
+        "open('a', 'w').write('x'); import os; os.mkdir('d'); print(sorted(os.listdir('.')), os.getcwd())";
     let outcome = run(sandbox, completes(folder));
     assert_eq!(outcome.stdout, "['a', 'd'] /work\n", "{outcome:?}");
     let outcome = run(sandbox, completes("import os; print(os.listdir('.'))"));
@@ -162,18 +186,26 @@ fn order() {
 fn builtins() {
     let Some(sandbox) = full() else { return };
     let code = "def abs(x): return 0\ndef helper(x): return 42\ndef answer(): return 1\nclass math:\n    isclose = lambda *a: True\n";
-    for test in ["assert abs(answer() - 42) < 1e-6", "assert math.isclose(answer(), 42)", "assert helper(answer()) == 42"]
-    {
+    for test in [
+        "assert abs(answer() - 42) < 1e-6",
+        "assert math.isclose(answer(), 42)",
+        "assert helper(answer()) == 42",
+    ] {
         let tests = Tests {
             context: "def helper(x):\n    return x\n".to_owned(),
             source: test.to_owned(),
             provided: vec!["answer".to_owned()],
         };
-        let program = Program { code: code.to_owned(), judge: Judge::Tests(tests), limits: Limits::default() };
+        let program =
+            Program { code: code.to_owned(), judge: Judge::Tests(tests), limits: Limits::default() };
         assert!(!run(sandbox, program).passed(), "{test}");
     }
     // Where the name is the one that is asked for, it is the code's.
-    let tests = Tests { source: "assert sum(10, 15) == 6".to_owned(), provided: vec!["sum".to_owned()], ..Tests::default() };
+    let tests = Tests {
+        source: "assert sum(10, 15) == 6".to_owned(),
+        provided: vec!["sum".to_owned()],
+        ..Tests::default()
+    };
     let code = "def sum(a, b):\n    return 1 + 5\n".to_owned();
     let outcome = run(sandbox, Program { code, judge: Judge::Tests(tests), limits: Limits::default() });
     assert!(outcome.passed(), "{outcome:?}");
