@@ -35,6 +35,8 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// How fast training and the model are on this machine, as JSON lines.
+    Bench(bench::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
     /// Training steps in a second, memory and the share of the machine's GEMM rate.
@@ -80,6 +82,7 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Sft(args) => sft::run(&args, cli.threads),

@@ -72,14 +72,16 @@ fn log_likelihoods_and_texts_are_the_harness() {
         let output = eval(out, &all);
         assert!(output.status.success(), "{run}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!out.join("r.json.answers").exists());
-        let record: Value = serde_json::from_str(&std::fs::read_to_string(out.join("r.json")).unwrap()).unwrap();
+        let record: Value =
+            serde_json::from_str(&std::fs::read_to_string(out.join("r.json")).unwrap()).unwrap();
         let folder = shared.join("eval-reference/results").join(run);
         let expected: Value =
             serde_json::from_str(&std::fs::read_to_string(folder.join("results.json")).unwrap()).unwrap();
         assert_eq!(record["task_hashes"], expected["task_hashes"], "{run}");
         for (task, ours) in record["samples"].as_object().unwrap() {
             let one = folder.join("samples.jsonl.gz");
-            let theirs = samples(&if one.exists() { one } else { folder.join(format!("samples_{task}.jsonl.gz")) });
+            let theirs =
+                samples(&if one.exists() { one } else { folder.join(format!("samples_{task}.jsonl.gz")) });
             for (ours, theirs) in ours.as_array().unwrap().iter().zip(&theirs) {
                 let place = format!("{run} {task} {}", theirs["doc_id"]);
                 for (i, request) in theirs["requests"].as_array().into_iter().flatten().enumerate() {
@@ -105,7 +107,11 @@ fn log_likelihoods_and_texts_are_the_harness() {
                 let theirs = &expected["results"][task][key];
                 let (Some(a), Some(b)) = (value.as_f64(), theirs.as_f64()) else { continue };
                 // Shares of right answers are the same number; what is a mean of likelihoods is near.
-                let near = if key.contains("perplexity") || key.contains("bits") || run.contains("mc2") { 1e-4 } else { 1e-12 };
+                let near = if key.contains("perplexity") || key.contains("bits") || run.contains("mc2") {
+                    1e-4
+                } else {
+                    1e-12
+                };
                 assert!((a - b).abs() <= near * b.abs().max(1.0), "{run} {task} {key}: {a}, expected {b}");
             }
         }
@@ -155,14 +161,18 @@ fn tasks_without_data_and_a_comparison() {
         let output = eval(dir.path(), &words);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let table = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(["mini_arithmetic_mc", "byte_perplexity", "stderr"].iter().all(|w| table.contains(w)), "{table}");
+        assert!(
+            ["mini_arithmetic_mc", "byte_perplexity", "stderr"].iter().all(|w| table.contains(w)),
+            "{table}"
+        );
     }
     let read = |name: &str| -> Value {
         serde_json::from_str(&std::fs::read_to_string(dir.path().join(name)).unwrap()).unwrap()
     };
     assert_eq!(read("a.json")["results"], read("b.json")["results"]);
     let output = eval(dir.path(), &["--compare", "a.json", "b.json", "--json"]);
-    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let lines: Vec<Value> =
+        String::from_utf8_lossy(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert!(lines.iter().any(|l| l["task"] == "mini_arithmetic_mc" && l["verdict"] == "no difference seen"));
     assert!(lines.iter().all(|l| l["difference"] == 0.0));
 }

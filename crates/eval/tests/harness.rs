@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, CodeRunner, DataRoot, GenerateRequest, Journal, LanguageModel,
-    Options, Outcome, Program, PythonRandom, RowScore, TokenRow, Watch, evaluate, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, CodeRunner, Codec, DataRoot, GenerateRequest, Journal,
+    LanguageModel, Options, Outcome, Program, PythonRandom, RowScore, TokenRow, Watch, evaluate, report,
 };
 use serde_json::Value;
 
@@ -169,7 +169,8 @@ fn the_prompt_of_programs_is_bigcodes() {
     std::fs::write(dir.path().join("gsm8k/test.jsonl"), rows).unwrap();
     let selection = Catalog::builtin().unwrap().select(["gsm8k_pot"]).unwrap();
     let data = DataRoot { folder: dir.path().to_owned(), ..DataRoot::default() };
-    let mut model = Hash { text: b"def solution():\n    return 1234\n\n\nx".to_vec(), delimiters: Vec::new() };
+    let mut model =
+        Hash { text: b"def solution():\n    return 1234\n\n\nx".to_vec(), delimiters: Vec::new() };
     let (mut journal, mut runner) = (Journal::in_memory(), Prints("1234.0\n"));
     let options = Options::default();
     let run = |runner: &mut Prints, model: &mut Hash, journal: &mut Journal| {
@@ -202,14 +203,42 @@ impl CodeRunner for Prints {
 #[test]
 fn draws_are_pythons() {
     for (seed, floats, two, six, five, shuffled, chosen) in [
-        (0_u64, [0.844_421_851_525_048_1, 0.757_954_402_940_302_5], [66, 130], [15, 12, 9, 19, 11, 17],
-         [7304, 7439, 1789, 4134, 1140], [7, 1, 5, 0, 8, 4, 6, 2, 10, 11, 9, 3], [84, 96, 47, 29, 28, 12]),
-        (42, [0.639_426_798_457_883_7, 0.025_010_755_222_666_936], [57, 35], [3, 17, 2, 13, 1, 0],
-         [767, 1791, 1905, 4139, 4931], [7, 2, 5, 8, 6, 10, 9, 4, 11, 0, 1, 3], [61, 35, 35, 20, 25, 90]),
-        (1234, [0.966_453_535_692_138_8, 0.440_732_599_175_352_7], [149, 8], [2, 3, 11, 7, 0, 15],
-         [6461, 129, 2835, 5311, 5105], [5, 8, 9, 1, 3, 4, 10, 0, 11, 6, 7, 2], [13, 90, 74, 92, 13, 29]),
-        ((1 << 40) + 7, [0.613_703_777_993_651_1, 0.814_916_297_330_948_7], [146, 180], [15, 8, 4, 16, 12, 18],
-         [5896, 2974, 3220, 3628, 3681], [1, 9, 8, 6, 11, 4, 5, 10, 0, 7, 2, 3], [71, 67, 60, 85, 43, 71]),
+        (
+            0_u64,
+            [0.844_421_851_525_048_1, 0.757_954_402_940_302_5],
+            [66, 130],
+            [15, 12, 9, 19, 11, 17],
+            [7304, 7439, 1789, 4134, 1140],
+            [7, 1, 5, 0, 8, 4, 6, 2, 10, 11, 9, 3],
+            [84, 96, 47, 29, 28, 12],
+        ),
+        (
+            42,
+            [0.639_426_798_457_883_7, 0.025_010_755_222_666_936],
+            [57, 35],
+            [3, 17, 2, 13, 1, 0],
+            [767, 1791, 1905, 4139, 4931],
+            [7, 2, 5, 8, 6, 10, 9, 4, 11, 0, 1, 3],
+            [61, 35, 35, 20, 25, 90],
+        ),
+        (
+            1234,
+            [0.966_453_535_692_138_8, 0.440_732_599_175_352_7],
+            [149, 8],
+            [2, 3, 11, 7, 0, 15],
+            [6461, 129, 2835, 5311, 5105],
+            [5, 8, 9, 1, 3, 4, 10, 0, 11, 6, 7, 2],
+            [13, 90, 74, 92, 13, 29],
+        ),
+        (
+            (1 << 40) + 7,
+            [0.613_703_777_993_651_1, 0.814_916_297_330_948_7],
+            [146, 180],
+            [15, 8, 4, 16, 12, 18],
+            [5896, 2974, 3220, 3628, 3681],
+            [1, 9, 8, 6, 11, 4, 5, 10, 0, 7, 2, 3],
+            [71, 67, 60, 85, 43, 71],
+        ),
     ] {
         let mut random = PythonRandom::new(seed);
         let found = [random.float(), random.float(), random.float()];

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Error, Evaluation, GenerateRequest, Journal,
-    LanguageModel, Options, RowScore, TokenRow, Watch, evaluate, pass_at_k, pooled_stderr, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Error, Evaluation, GenerateRequest,
+    Journal, LanguageModel, Options, RowScore, TokenRow, Watch, evaluate, pass_at_k, pooled_stderr, report,
 };
 
 struct Silent;
@@ -132,10 +132,22 @@ fn bad_data_is_one_line() {
     let long = "x".repeat(9);
     for (row, words) in [
         (r#"{"question":"Q?","choices":{"text":["a","b"],"label":["A","B"]}}"#, ["row 2", "answerKey"]),
-        (r#"{"question":"Q?","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"C"}"#, ["row 2", "C is not in"]),
-        (r#"{"question":"Q?","choices":{"text":["a",""],"label":["A","B"]},"answerKey":"A"}"#, ["row 2", "choice 2 is empty"]),
-        (r#"{"question":null,"choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"A"}"#, ["row 2", "question"]),
-        (r#"{"question":"Q?","choices":{"text":["a"],"label":["A"]},"answerKey":"A"}"#, ["row 2", "two choices"]),
+        (
+            r#"{"question":"Q?","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"C"}"#,
+            ["row 2", "C is not in"],
+        ),
+        (
+            r#"{"question":"Q?","choices":{"text":["a",""],"label":["A","B"]},"answerKey":"A"}"#,
+            ["row 2", "choice 2 is empty"],
+        ),
+        (
+            r#"{"question":null,"choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"A"}"#,
+            ["row 2", "question"],
+        ),
+        (
+            r#"{"question":"Q?","choices":{"text":["a"],"label":["A"]},"answerKey":"A"}"#,
+            ["row 2", "two choices"],
+        ),
         (r#"{"question":"Q?","choices":"a","answerKey":"A"}"#, ["row 2", ""]),
         ("[1]", ["line 2", "expected an object"]),
         ("{", ["line 2", "not JSON"]),
@@ -162,7 +174,8 @@ fn bad_data_is_one_line() {
 fn an_answer_key_out_of_range_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("piqa")).unwrap();
-    for (label, words) in [("2", "out of range"), ("-1", "out of range"), ("\"x\"", "none of the 2 choices")] {
+    for (label, words) in [("2", "out of range"), ("-1", "out of range"), ("\"x\"", "none of the 2 choices")]
+    {
         let row = format!("{{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":{label}}}\n");
         std::fs::write(dir.path().join("piqa/validation.jsonl"), row).unwrap();
         refused(&["piqa"], dir.path(), &["validation.jsonl, row 1", words]);
@@ -195,9 +208,8 @@ fn bad_task_files_name_their_line() {
     let mut model = Mortal::default();
     let data = DataRoot::default();
     let mut journal = Journal::in_memory();
-    let found = evaluate(
-        &mut model, &Bytes, &selection, &data, &Options::default(), None, &mut journal, &mut Silent,
-    );
+    let found =
+        evaluate(&mut model, &Bytes, &selection, &data, &Options::default(), None, &mut journal, &mut Silent);
     assert!(found.unwrap_err().to_string().starts_with("t: "));
 }
 
@@ -237,8 +249,13 @@ fn answers_that_cannot_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for answer in [f64::NAN, f64::INFINITY, 3.0] {
         let mut model = Mortal { answer: Some(answer), ..Mortal::default() };
-        let found =
-            run(&mut model, &["mini_arithmetic_mc"], dir.path(), &Options::default(), &mut Journal::in_memory());
+        let found = run(
+            &mut model,
+            &["mini_arithmetic_mc"],
+            dir.path(),
+            &Options::default(),
+            &mut Journal::in_memory(),
+        );
         assert!(found.unwrap_err().to_string().contains("log-likelihood"));
     }
 }
@@ -279,7 +296,8 @@ fn records_are_compared_document_by_document() {
     let options = Options::default();
     let of = |answer| {
         let mut model = Mortal { answer, ..Mortal::default() };
-        let found = run(&mut model, &["mini_arithmetic_mc"], dir.path(), &options, &mut Journal::in_memory()).unwrap();
+        let found = run(&mut model, &["mini_arithmetic_mc"], dir.path(), &options, &mut Journal::in_memory())
+            .unwrap();
         report::record(&found, &options, &report::About::default(), true)
     };
     let (a, b) = (of(None), of(Some(-1.0)));
@@ -287,7 +305,8 @@ fn records_are_compared_document_by_document() {
     assert_eq!((same[0].z(), same[0].paired, same[0].verdict()), (Some(0.0), true, "no difference seen"));
     let changed = report::changes(&a, &b).unwrap().remove(0);
     // The definition: the mean of the differences over its standard error.
-    let value = |r: &serde_json::Value, i: usize| r["samples"]["mini_arithmetic_mc"][i]["acc"].as_f64().unwrap();
+    let value =
+        |r: &serde_json::Value, i: usize| r["samples"]["mini_arithmetic_mc"][i]["acc"].as_f64().unwrap();
     let differences: Vec<f64> = (0..200).map(|i| value(&b, i) - value(&a, i)).collect();
     let mean = differences.iter().sum::<f64>() / 200.0;
     let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / 199.0;

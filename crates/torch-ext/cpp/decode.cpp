@@ -7,6 +7,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -28,15 +29,26 @@ char* guarded(F&& body) {
   }
 }
 
-const LpKernels& kernels(at::ScalarType type) {
-  const bool wide = type == at::kFloat;
+// 2: AVX-512, 1: AVX2, 0: whatever the compiler makes of vectors.
+int best_level() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
-    return wide ? lp_kernels_f32_avx512 : lp_kernels_bf16_avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return wide ? lp_kernels_f32_avx2 : lp_kernels_bf16_avx2;
+    return 2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
+
+std::atomic<int> level{-1};
+
+const LpKernels& kernels(at::ScalarType type) {
+  if (level < 0) level = best_level();
+  const bool wide = type == at::kFloat;
+#if defined(__x86_64__)
+  if (level == 2) return wide ? lp_kernels_f32_avx512 : lp_kernels_bf16_avx512;
+  if (level == 1) return wide ? lp_kernels_f32_avx2 : lp_kernels_bf16_avx2;
 #endif
   return wide ? lp_kernels_f32_generic : lp_kernels_bf16_generic;
 }
@@ -348,6 +360,11 @@ char* lp_decoder_forward(void** out, lp_decoder* decoder, const int64_t* ids, co
     at::Tensor ids_n = at::from_blob(const_cast<int64_t*>(ids), {tokens}, at::kLong).clone();
     *out = new at::Tensor(call.run(ids_n, {wanted, wanted + n_wanted}));
   });
+}
+
+int lp_kernel_level(int most) {
+  level = std::min(most, best_level());
+  return level;
 }
 
 char* lp_decode_linear(void** out, void* x, void* w) {

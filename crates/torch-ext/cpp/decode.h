@@ -27,6 +27,9 @@ char* lp_decoder_forward(void** out, lp_decoder* decoder, const int64_t* ids, co
                          const lp_segment* segments, size_t n_segments, const int64_t* spans,
                          const int64_t* wanted, size_t n_wanted);
 
+// Uses instructions up to this level from now on (0: any machine, 1: AVX2, 2: AVX-512) and says which it is.
+int lp_kernel_level(int most);
+
 // x [m, k] times w [n, k] transposed.
 char* lp_decode_linear(void** out, void* x, void* w);
 

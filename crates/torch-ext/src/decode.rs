@@ -181,6 +181,14 @@ impl Drop for Decoder {
     }
 }
 
+/// Limits the decoder's kernels to vector instructions of this level (0: those of any machine, 1: AVX2, 2: AVX-512), for
+/// decoders made from now on, and gives the level that is used. Without it the best of the machine is: for tests and
+/// measurements.
+pub fn limit_kernels(most: i32) -> i32 {
+    // SAFETY: sets one number.
+    unsafe { ffi::lp_kernel_level(most.max(0)) }
+}
+
 /// `x_rd` times `weight_vd` transposed, fast for few rows.
 ///
 /// # Errors

@@ -110,6 +110,7 @@ unsafe extern "C" {
         n_wanted: usize,
     ) -> *mut c_char;
     pub(crate) fn lp_decode_linear(out: *mut *mut c_void, x: *mut c_void, w: *mut c_void) -> *mut c_char;
+    pub(crate) fn lp_kernel_level(most: std::ffi::c_int) -> std::ffi::c_int;
     pub(crate) fn lp_token_scores(
         logits: *mut c_void,
         rows: *const i64,

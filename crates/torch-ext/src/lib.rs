@@ -19,7 +19,9 @@ mod mapping;
 
 pub use adamw::{AdamwParams, fused_adamw};
 pub use cuda::load_cuda;
-pub use decode::{Decoder, DecoderLayer, DecoderMap, DecoderSegment, DecoderShape, head, token_scores};
+pub use decode::{
+    Decoder, DecoderLayer, DecoderMap, DecoderSegment, DecoderShape, head, limit_kernels, token_scores,
+};
 pub use ffi::Error;
 pub use functions::{
     HeadLoss, Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm,

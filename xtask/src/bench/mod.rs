@@ -4,6 +4,7 @@
 
 mod corpus;
 mod data;
+mod eval;
 pub(crate) mod peers;
 mod train;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(host: &Host, words: &[OsString]) -> Result<()> {
         // One arm for each bench that has a peer: a module beside this one.
         Some("data") => data::bench(host, arguments),
         Some("train") => train::run(host, arguments),
+        Some("eval") => eval::run(host, arguments),
         _ => {
             let all: Vec<OsString> = [OsString::from("bench"), what.clone()]
                 .into_iter()

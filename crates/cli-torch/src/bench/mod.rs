@@ -1,5 +1,6 @@
 //! `bench …`: what this program does in a second, as one JSON line. `cargo xtask bench` runs the peers beside it.
 
+mod infer;
 mod train_step;
 
 use anyhow::Result;
@@ -14,10 +15,16 @@ pub(crate) struct Args {
 enum Bench {
     /// Training steps on random tokens with random weights: tokens/s, memory, and the share of the machine's GEMM rate.
     TrainStep(train_step::Args),
+    /// Multiple choice on random tokens with random weights: seconds a request.
+    Choices(infer::Choices),
+    /// Greedy text from random weights: tokens a second.
+    Generate(infer::Generate),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::TrainStep(args) => train_step::run(args),
+        Bench::Choices(args) => infer::choices(args),
+        Bench::Generate(args) => infer::generate(args),
     }
 }
