@@ -18,14 +18,14 @@ const CRATES: [(&str, u32, &[&str]); 13] = [
     ("expand", 2, &["checkpoint"]),
     ("shards", 2, &[]),
     ("eval", 2, &["text", "sandbox"]),
-    ("corpus", 3, &["shards", "text"]),
-    ("cli", 3, &["checkpoint", "expand", "run", "text"]),
-    ("torch-ext", 4, &[]),
-    ("model", 5, &["torch-ext", "checkpoint", "eval"]),
-    ("train", 6, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),
+    ("corpus", 3, &["run", "shards", "text"]),
+    ("cli", 4, &["checkpoint", "corpus", "expand", "run", "text"]),
+    ("torch-ext", 5, &[]),
+    ("model", 6, &["torch-ext", "checkpoint", "eval"]),
+    ("train", 7, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),
     (
         "cli-torch",
-        7,
+        8,
         &[
             "checkpoint",
             "text",
@@ -44,7 +44,7 @@ const CRATES: [(&str, u32, &[&str]); 13] = [
 ];
 
 /// The level from which on libtorch is linked.
-const LIBTORCH: u32 = 4;
+const LIBTORCH: u32 = 5;
 
 /// What stands for libtorch in the graph.
 const BINDINGS: [&str; 2] = ["tch", "torch-sys"];

@@ -29,6 +29,8 @@ enum Debug {
     Train(Train),
     /// Writes a model folder with random weights, to measure with.
     MakeCheckpoint(MakeCheckpoint),
+    /// Conversations of an sft recipe as the model reads them, with what is learned in colour.
+    Mask(crate::sft::mask::Args),
 }
 
 /// A dtype to compute in.
@@ -132,6 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Debug::Logits(args) => logits(args),
         Debug::Train(args) => train(args),
         Debug::MakeCheckpoint(args) => make_checkpoint(args),
+        Debug::Mask(args) => crate::sft::mask::run(args),
     }
 }
 

@@ -2,12 +2,14 @@
 //! this one with the same arguments.
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
+mod bench;
 mod debug;
 mod eval;
 mod generate;
 mod pretrain;
 mod recipe;
 mod scratch;
+mod sft;
 mod verify;
 
 use std::process::ExitCode;
@@ -33,8 +35,14 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// How fast training and the model are on this machine, as JSON lines.
+    Bench(bench::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
+    /// Training steps in a second, memory and the share of the machine's GEMM rate.
+    Bench(bench::Args),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    Sft(sft::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
@@ -74,7 +82,10 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Sft(args) => sft::run(&args, cli.threads),
         Command::Debug(args) => debug::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -37,6 +37,8 @@ enum Command {
     Verify(verify::Args),
     /// Takes the new blocks out again.
     Strip(commands::strip::Args),
+    /// Raw corpora to token shards, with an account of every document. With no argument: the embedded miniature.
+    Prepare(commands::prepare::Args),
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Pretrain(Passed),
@@ -46,6 +48,9 @@ enum Command {
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
     #[command(disable_help_flag = true)]
     Eval(Passed),
+    /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
+    #[command(disable_help_flag = true)]
+    Sft(Passed),
     /// One self-contained HTML page about one or several runs.
     Report(commands::report::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -73,11 +78,13 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) if args.logits => with_torch(),
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
+        Command::Prepare(args) => commands::prepare::run(&args, cli.threads),
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
         | Command::Eval(Passed { rest })
-        | Command::Generate(Passed { rest }) => {
+        | Command::Generate(Passed { rest })
+        | Command::Sft(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed
             with_torch()
         }

@@ -7,16 +7,20 @@
 mod bench;
 mod code;
 mod compare;
+pub mod continual;
 mod data;
 mod encode;
 mod error;
 mod filters;
+pub mod http;
 mod model;
 mod perplexity;
 mod prompt;
 mod protocol;
 mod python;
 pub mod report;
+pub mod shift;
+pub mod significance;
 mod table;
 pub mod tasks;
 

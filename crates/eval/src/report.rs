@@ -182,6 +182,8 @@ pub struct Change {
     pub stderr: Option<f64>,
     /// Whether documents were compared pairwise.
     pub paired: bool,
+    /// How likely chance alone is to give a difference as large: exact where pairs of right and wrong were compared.
+    pub p: Option<f64>,
     /// Whether more is better.
     pub higher_is_better: bool,
 }
@@ -213,20 +215,24 @@ pub fn changes(a: &Value, b: &Value) -> Result<Vec<Change>, String> {
             let pairs = paired(&a["samples"][task], &b["samples"][task], name, filter);
             let differences: Option<Vec<f64>> = pairs.map(|p| p.iter().map(|(x, y)| y - x).collect());
             let paired = differences.is_some();
+            let exact = differences.as_deref().and_then(crate::significance::exact);
             let stderr = match differences {
                 Some(differences) => crate::mean_stderr(&differences),
                 None => of(row).zip(of(&right[task])).map(|(x, y)| x.hypot(y)),
             };
             let higher_is_better = !name.ends_with("perplexity") && name != "bits_per_byte";
-            changes.push(Change {
+            let mut change = Change {
                 task: task.clone(),
                 metric: metric.clone(),
                 a: x,
                 b: y,
                 stderr,
                 paired,
+                p: exact,
                 higher_is_better,
-            });
+            };
+            change.p = change.p.or_else(|| change.z().map(crate::significance::normal));
+            changes.push(change);
         }
     }
     if changes.is_empty() { Err("the two records have no score in common".to_owned()) } else { Ok(changes) }
@@ -255,12 +261,12 @@ impl Change {
         }
     }
 
-    /// Whether it is beyond 1.96 standard errors, which chance alone does once in twenty times.
+    /// Whether it is more than chance alone does once in twenty times.
     pub fn verdict(&self) -> &'static str {
-        match self.z() {
+        match self.p {
             None => "no standard error",
-            Some(z) if z.abs() < 1.96 => "no difference seen",
-            Some(z) if (z > 0.0) == self.higher_is_better => "better",
+            Some(p) if p >= 0.05 => "no difference seen",
+            Some(_) if (self.b > self.a) == self.higher_is_better => "better",
             Some(_) => "worse",
         }
     }
@@ -275,7 +281,7 @@ impl Change {
             format!("{:.4}", self.b),
             format!("{:+.4}", self.b - self.a),
             self.stderr.map_or_else(|| "N/A".to_owned(), |e| format!("{e:.4}{paired}")),
-            self.verdict().to_owned(),
+            self.p.map_or_else(|| self.verdict().to_owned(), |p| format!("{} (p {p:.3})", self.verdict())),
         ]
     }
 }

@@ -19,7 +19,9 @@ mod error;
 mod guard;
 mod llama;
 mod load;
+mod lora;
 pub mod loss;
+mod random;
 mod rope;
 mod score;
 
@@ -31,4 +33,5 @@ pub use error::{Error, Result};
 pub use guard::{guarded, is_guarded};
 pub use llama::{Llama, Parameter, Path};
 pub use load::{LoadOptions, Trained};
+pub use lora::{LORA_TARGETS, LoraOptions, merged};
 pub use score::Scorer;

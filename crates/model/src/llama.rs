@@ -49,6 +49,8 @@ pub struct Llama {
     pub(crate) added: Vec<bool>,
     pub(crate) kind: Kind,
     pub(crate) device: Device,
+    /// alpha / rank of its low-rank adapters, where it has some.
+    pub(crate) lora_scale: Option<f64>,
 }
 
 impl Llama {
@@ -98,6 +100,11 @@ impl Llama {
     /// Logits of normalised hidden states: `[.., D]` to `[.., V]`.
     pub fn head(&self, hidden: &Tensor) -> Tensor {
         hidden.linear(&self.lm_head, None::<&Tensor>)
+    }
+
+    /// The weight of the head, `[V, D]`; with tied embeddings it is theirs.
+    pub fn head_weight(&self) -> &Tensor {
+        &self.lm_head
     }
 
     /// The first block from which on a graph is needed: everything below is frozen and sees only frozen inputs.

@@ -62,7 +62,13 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// When the tokenizer refuses the text; nothing is appended then.
     pub fn encode_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        self.tokenizer.encode_with(&mut self.state, text, ids)
+        self.tokenizer.encode_with(&mut self.state, text, true, ids)
+    }
+
+    /// Appends the ids of a text that continues another: no space is put before it. Only for tokenizers that
+    /// [`crate::Fim`] accepts.
+    pub(crate) fn encode_continuation_into(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        self.tokenizer.encode_with(&mut self.state, text, false, ids)
     }
 }
 
@@ -75,8 +81,12 @@ pub(crate) struct Shortcut {
 
 impl Shortcut {
     /// From the bytes that `inner` was read from, or the reason why there is none.
-    pub(crate) fn new(inner: &tokenizers::Tokenizer, json: &[u8]) -> std::result::Result<Self, String> {
-        let fast = Fast::new(json)?;
+    pub(crate) fn new(
+        inner: &tokenizers::Tokenizer,
+        json: &[u8],
+        ranks: Option<&[u32]>,
+    ) -> std::result::Result<Self, String> {
+        let fast = Fast::new(json, ranks)?;
         let mut words = Vec::new();
         for token in inner.get_added_tokens_decoder().into_values().filter(|token| !token.special) {
             // A word is looked for in the text or in its normal form, and is itself put into normal form for that.
@@ -111,12 +121,20 @@ impl Shortcut {
         }
     }
 
-    /// Appends the ids and says so, unless an added token may be in the text.
+    /// Whether a text can be encoded as the continuation of another. The library, to which texts with added tokens are
+    /// left, would begin it with a space where it begins documents so.
+    pub(crate) fn encodes_continuations(&self) -> bool {
+        self.added.is_none() || self.fast.pattern().is_some()
+    }
+
+    /// Appends the ids and says so, unless an added token may be in the text. `begins` is whether the text begins a
+    /// document.
     pub(crate) fn encode(
         &self,
         inner: &tokenizers::Tokenizer,
         state: &mut State,
         text: &str,
+        begins: bool,
         ids: &mut Vec<u32>,
     ) -> tokenizers::Result<bool> {
         let may_have_added = |text: &str| self.added.as_ref().is_some_and(|added| added.is_match(text));
@@ -129,7 +147,7 @@ impl Shortcut {
             Some(normal) => normal,
             None => text,
         };
-        self.fast.encode(inner, state, text, ids)?;
+        self.fast.encode(inner, state, text, begins, ids)?;
         Ok(true)
     }
 }

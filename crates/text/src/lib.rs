@@ -5,15 +5,19 @@
 //! `train_byte_bpe` makes a small byte-level vocabulary for models that start from nothing.
 
 mod bpe;
-mod encoder;
 pub mod chat;
+mod encoder;
 mod error;
 mod fast;
+mod fim;
+mod sentencepiece;
 mod special;
 mod tokenizer;
 mod train;
 
 pub use encoder::{Encoder, EncodingPath};
 pub use error::{Error, Result};
+pub use fim::{Fim, FimCut, FimForm, FimOptions};
+pub use sentencepiece::sentencepiece_to_json;
 pub use tokenizer::Tokenizer;
 pub use train::{TrainedTokenizer, train_byte_bpe};

@@ -16,6 +16,7 @@ use tokenizers::models::ModelWrapper;
 use crate::encoder::{Encoder, EncodingPath, Shortcut};
 use crate::error::{Error, Result};
 use crate::fast::State;
+use crate::sentencepiece;
 use crate::special;
 
 /// Plain text to ids and back. Cheap to share between threads, which is how documents are encoded in parallel.
@@ -33,23 +34,43 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens `dir/tokenizer.json`. BOS and EOS come from `tokenizer_config.json`, then `special_tokens_map.json`,
-    /// then well-known names; an explicit `null` means that there is none.
+    /// Opens `dir/tokenizer.json`, or where there is none `dir/tokenizer.model`, whose ids are those of SentencePiece.
+    /// BOS and EOS come from `tokenizer_config.json`, then `special_tokens_map.json`, then the model, then well-known
+    /// names; an explicit `null` means that there is none.
+    ///
+    /// # Errors
+    /// Neither file is there, one of the files is not what its name says, or what it asks for is not supported.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         fs::read_dir(dir).map_err(|source| Error::Read { path: dir.to_path_buf(), source })?;
-        let mut tokenizer = Self::from_file(&dir.join("tokenizer.json")).map_err(|error| match error {
-            Error::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
-                let dir = dir.to_path_buf();
-                match dir.join("tokenizer.model").exists() {
-                    true => Error::OnlySentencePiece { dir },
-                    false => Error::NoTokenizer { dir },
-                }
-            }
-            error => error,
-        })?;
+        let absent = |error: &Error| matches!(error, Error::Read { source, .. } if source.kind() == ErrorKind::NotFound);
+        let mut tokenizer = match Self::from_file(&dir.join("tokenizer.json")) {
+            Err(error) if absent(&error) => match Self::from_sentencepiece(&dir.join("tokenizer.model")) {
+                Err(error) if absent(&error) => return Err(Error::NoTokenizer { dir: dir.to_path_buf() }),
+                model => model?,
+            },
+            json => json?,
+        };
         let configured = special::Configured::read(dir)?;
         tokenizer.bos = configured.resolve("bos_token", tokenizer.bos, |token| tokenizer.id(token))?;
         tokenizer.eos = configured.resolve("eos_token", tokenizer.eos, |token| tokenizer.id(token))?;
+        Ok(tokenizer)
+    }
+
+    /// Opens one SentencePiece `tokenizer.model` wherever it lies: BPE with byte fallback, as LLaMA-2's is.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no SentencePiece model, or asks for what is not supported, unigram among others.
+    pub fn from_sentencepiece(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
+        let model = sentencepiece::convert(path, &bytes)?;
+        let mut tokenizer = Self::new(path, &model.json, Some(&model.ranks))?;
+        if let EncodingPath::Plain { reason: feature } = tokenizer.path {
+            // The library would rank merges differently.
+            return Err(Error::SentencePieceFeature { path: path.to_path_buf(), feature });
+        }
+        tokenizer.digest = digest(&bytes);
+        tokenizer.bos = model.bos;
+        tokenizer.eos = model.eos;
         Ok(tokenizer)
     }
 
@@ -61,6 +82,11 @@ impl Tokenizer {
 
     /// A tokenizer.json in memory; `path` is only what errors call it.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::new(path, bytes, None)
+    }
+
+    /// `ranks`: of each merge, where the library's, which are their places in the list, are not meant.
+    fn new(path: &Path, bytes: &[u8], ranks: Option<&[u32]>) -> Result<Self> {
         let malformed = |expected, found| Error::Malformed { path: path.to_path_buf(), expected, found };
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| malformed("a tokenizer.json", one_line(&error)))?;
@@ -86,7 +112,7 @@ impl Tokenizer {
         for &id in vocabulary.values() {
             known[id as usize] = true;
         }
-        let shortcut = Shortcut::new(&inner, bytes);
+        let shortcut = Shortcut::new(&inner, bytes, ranks);
         let encoding = match &shortcut {
             Ok(shortcut) => shortcut.path(),
             Err(reason) => EncodingPath::Plain { reason: reason.clone() },
@@ -135,7 +161,7 @@ impl Tokenizer {
         // What is in the lock is only memory, as good after a panic as before.
         let state = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut state = state.unwrap_or_else(State::new);
-        let done = self.encode_with(&mut state, text, ids);
+        let done = self.encode_with(&mut state, text, true, ids);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
         done
     }
@@ -150,9 +176,20 @@ impl Tokenizer {
         &self.path
     }
 
-    pub(crate) fn encode_with(&self, state: &mut State, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    pub(crate) fn encodes_continuations(&self) -> bool {
+        self.shortcut.as_ref().is_some_and(Shortcut::encodes_continuations)
+    }
+
+    /// `begins`: the text begins a document, and does not continue one.
+    pub(crate) fn encode_with(
+        &self,
+        state: &mut State,
+        text: &str,
+        begins: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         if let Some(shortcut) = &self.shortcut {
-            let done = shortcut.encode(&self.inner, state, text, ids);
+            let done = shortcut.encode(&self.inner, state, text, begins, ids);
             if done.map_err(|error| Error::Encode { bytes: text.len(), reason: one_line(&error) })? {
                 return Ok(());
             }
@@ -201,7 +238,7 @@ impl Tokenizer {
         self.eos
     }
 
-    /// `blake3:` and the hash of tokenizer.json, for manifests.
+    /// `blake3:` and the hash of tokenizer.json, or of tokenizer.model where that was opened; for manifests.
     pub fn digest(&self) -> &str {
         &self.digest
     }

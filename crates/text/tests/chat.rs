@@ -71,10 +71,10 @@ fn every_template_renders_as_in_transformers() {
         assert_eq!(Value::from(ids), case["ids"], "{place}");
         texts += 1;
         if let Some(mask) = case.get("mask") {
-            // transformers takes a token that reaches into a block; a token that begins before it is not ours to learn.
-            // These templates end the prompt with a line end, which joins no token, so both agree.
-            let inside =
-                |at: &std::ops::Range<usize>| rendered.generated.iter().any(|g| g.contains(&at.start));
+            // transformers marks every token that reaches into a block.
+            let inside = |at: &std::ops::Range<usize>| {
+                rendered.generated.iter().any(|g| at.start < g.end && at.end > g.start)
+            };
             let ours: Vec<u8> = encoded.iter().map(|(_, at)| u8::from(inside(at))).collect();
             assert_eq!(Value::from(ours), *mask, "{place}");
             masks += 1;
@@ -224,7 +224,6 @@ fn a_template_without_end_is_stopped() {
     for source in [
         "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
         "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-        "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
         "{% for i in range(90000) %}{{ 'a' * 90000 }}{% endfor %}",
         "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}",
         "{{ ('a' * 99999).replace('a', 'b' * 99999) }}",
@@ -287,6 +286,9 @@ fn what_cannot_be_learned_from_is_an_error_with_its_kind() {
     let none = SpecialTokens::default();
     let missing = SampleMaker::new(ChatTemplate::builtin("tulu", &none).unwrap(), tokenizer()).err().unwrap();
     assert!(missing.to_string().contains("writes eos_token"), "{missing}");
+    let missing =
+        SampleMaker::new(ChatTemplate::builtin("llama-2", &none).unwrap(), tokenizer()).err().unwrap();
+    assert!(missing.to_string().contains("writes bos_token"), "{missing}");
     assert!(
         ChatTemplate::new("t", "{% for %}", tokens()).unwrap_err().to_string().contains("does not parse")
     );

@@ -192,7 +192,7 @@ fn public_samples_are_read_to_the_last_record() {
         ("alpaca_en_demo.json", Format::Alpaca, 999),
         ("alpaca_seed_tasks.jsonl", Format::Alpaca, 175),
         ("glaive_toolcall_en_demo.json", Format::Sharegpt, 300),
-        ("sharegpt_dummy_conversation.json", Format::Sharegpt, 910),
+        ("sharegpt_dummy_conversation.json", Format::Sharegpt, 500),
         ("v1_sft_demo.jsonl", Format::Messages, 500),
         ("oasst_commitpackft.jsonl", Format::PromptCompletion, 1178),
     ] {

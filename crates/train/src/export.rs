@@ -41,7 +41,10 @@ impl Trainer {
             let owner = if tied && name == "lm_head.weight" { "model.embed_tokens.weight" } else { name };
             let from = match masters.get(owner) {
                 Some(master) => rounded(master, kind_of(info.dtype, name)?),
-                None => Source::Copy { checkpoint: source, name: name.to_owned() },
+                None => match self.adapted(source, name, &masters)? {
+                    Some(merged) => merged,
+                    None => Source::Copy { checkpoint: source, name: name.to_owned() },
+                },
             };
             list.push(Tensor {
                 name: name.to_owned(),
@@ -61,6 +64,76 @@ impl Trainer {
         }
         writer.finish()?;
         Ok(checked)
+    }
+
+    /// A frozen matrix with its low-rank adapter merged in, made when it is its turn to be written.
+    fn adapted(
+        &self,
+        source: &Checkpoint,
+        name: &str,
+        masters: &HashMap<&str, &tch::Tensor>,
+    ) -> Result<Option<Source<'static>>> {
+        let (Some(scale), Some(module)) = (self.model.lora_scale(), name.strip_suffix(".weight")) else {
+            return Ok(None);
+        };
+        let part = |part: &str| masters.get(format!("{module}.{part}.weight").as_str()).map(|t| t.detach());
+        let (Some(a_rd), Some(b_or)) = (part("lora_A"), part("lora_B")) else { return Ok(None) };
+        let info = source.info(name)?;
+        let shape: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
+        let kind = kind_of(info.dtype, name)?;
+        // As it is stored: the model may compute in less.
+        let stored = tch::Tensor::f_from_data_size(source.bytes(name)?, &shape, kind)?;
+        let weight = stored.to_device(self.model.device());
+        let cell = Mutex::new((weight, a_rd, b_or));
+        Ok(Some(Source::Lazy(Box::new(move || {
+            let parts = cell.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes_of(&llama_pro_model::merged(&parts.0, &parts.1, &parts.2, scale).to_kind(kind))
+        }))))
+    }
+
+    /// Writes the low-rank adapters alone, as the peft package reads them, into the folder `out`: adapter_model.safetensors
+    /// and adapter_config.json. `base` is what the config names as the model they belong to.
+    ///
+    /// # Errors
+    /// A model without adapters, or whatever the disk says.
+    pub fn export_adapter(&self, out: &Path, base: &Path) -> Result<()> {
+        let Some(scale) = self.model.lora_scale() else {
+            return Err(Error::Setup("the model has no low-rank adapters to write".to_owned()));
+        };
+        std::fs::create_dir_all(out).map_err(crate::error::at(out))?;
+        let slots = self.optimizer.slots.iter().filter(|s| s.name.contains(".lora_"));
+        let (mut list, mut modules, mut rank) = (Vec::new(), std::collections::BTreeSet::new(), 0);
+        for slot in slots {
+            let mut parts = slot.name.rsplit('.').skip(1);
+            if parts.next() == Some("lora_A") {
+                rank = slot.master.size()[0];
+            }
+            modules.extend(parts.next().map(str::to_owned));
+            list.push(Tensor {
+                name: format!("base_model.model.{}", slot.name),
+                dtype: llama_pro_checkpoint::Dtype::F32,
+                shape: slot.master.size().iter().map(|&d| d as usize).collect(),
+                source: lazy(&slot.master),
+            });
+        }
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        llama_pro_checkpoint::write_tensor_file(&out.join("adapter_model.safetensors"), &metadata, list)?;
+        let config = serde_json::json!({
+            "base_model_name_or_path": base.display().to_string(),
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "lora_alpha": scale * rank as f64,
+            "lora_dropout": 0.0,
+            "modules_to_save": null,
+            "peft_type": "LORA",
+            "r": rank,
+            "target_modules": modules,
+            "task_type": "CAUSAL_LM",
+        });
+        let text = format!("{config:#}\n");
+        Ok(llama_pro_run::write_atomic(&out.join("adapter_config.json"), text.as_bytes())?)
     }
 
     /// Holds every frozen tensor in memory against the file it came from, bit for bit, and the file against the digests

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::peers::Peers;
-use super::{median, number, records};
+use super::{corpus, median, number, records};
 use crate::cargo::{build_program, command, run};
 use crate::host::Host;
 use crate::libtorch::{Want, locate};
@@ -21,6 +21,7 @@ const HELP: &str = "\
 usage: cargo xtask bench data [ROW]... [--repeats N] [--corpus FILE.jsonl] [--tokenizers DIR] [--threads N]
 
   ROW                 rows whose name begins with it; all of them otherwise
+                      (tokenize llama2, tokenize bytelevel, dedup, prepare)
   --repeats N         rounds of each row; 3
   --corpus FILE       {\"text\"} lines to tokenize; the Python standard library otherwise
   --tokenizers DIR    folder with llama2/ and bytelevel/; ../shared/data/tokenizers
@@ -46,21 +47,21 @@ struct Row {
 }
 
 /// Everything that rows are made from.
-struct Setup {
-    program: PathBuf,
-    libtorch: PathBuf,
-    peers: Peers,
-    options: Options,
-    corpus: PathBuf,
+pub(super) struct Setup {
+    pub(super) program: PathBuf,
+    pub(super) libtorch: PathBuf,
+    pub(super) peers: Peers,
+    pub(super) options: Options,
+    pub(super) corpus: PathBuf,
 }
 
 #[derive(Default)]
-struct Options {
+pub(super) struct Options {
     rows: Vec<String>,
-    repeats: usize,
+    pub(super) repeats: usize,
     corpus: Option<PathBuf>,
-    tokenizers: PathBuf,
-    threads: usize,
+    pub(super) tokenizers: PathBuf,
+    pub(super) threads: usize,
 }
 
 /// The words after `bench data`.
@@ -94,7 +95,20 @@ pub(crate) fn bench(host: &Host, words: &[OsString]) -> Result<()> {
     };
     // A part of the pipeline adds its rows here.
     let rows: Vec<Row> = tokenize_rows(&setup)?.into_iter().filter(wanted).collect();
+    let named = |name: &str| {
+        let rows = &setup.options.rows;
+        rows.is_empty() || rows.iter().any(|row| name.starts_with(row.as_str()))
+    };
+    if named("dedup") {
+        corpus::dedup(&setup, &scratch)?;
+    }
+    if named("prepare") {
+        corpus::prepare(&setup, &scratch)?;
+    }
     if rows.is_empty() {
+        if named("dedup") || named("prepare") {
+            return Ok(());
+        }
         bail!("no row begins with {}", setup.options.rows.join(" or "));
     }
     println!("{:<24} {:<22} {:>10} {:>8}  result", "row", "arm", "figure", "ratio");

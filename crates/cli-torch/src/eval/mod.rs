@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout, reason = "the program speaks")]
 
 mod model;
+mod shift;
+mod stages;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +23,18 @@ use serde_json::Value;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Model folder.
-    #[arg(required_unless_present_any = ["compare", "list"])]
+    #[arg(required_unless_present_any = ["compare", "list", "stages"])]
     model: Option<PathBuf>,
+    /// Scores the model that a completions server has, http://HOST:PORT/v1; MODEL is its tokenizer's folder.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["device", "dtype", "shift"])]
+    url: Option<String>,
+    /// The name under which the server has the model [default: the name of MODEL].
+    #[arg(long, value_name = "NAME", requires = "url")]
+    served_as: Option<String>,
+    #[command(flatten)]
+    stages: stages::Args,
+    #[command(flatten)]
+    shift: shift::Args,
     /// Tasks, groups or task files, with commas between; NAME:N asks for N examples.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     tasks: Vec<String>,
@@ -96,12 +108,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(files) = &args.compare {
         return compare(&files[0], &files[1], args.json);
     }
+    if !args.stages.stages.is_empty() {
+        return stages::run(&args.stages, args.json);
+    }
     let mut catalog = Catalog::builtin()?;
     if args.list {
         catalog.names().for_each(|name| println!("{name}"));
         return Ok(());
     }
     let folder = args.model.as_deref().context("expected a model folder")?;
+    if let Some(text) = &args.shift.shift {
+        return shift::run(&args.shift, text, folder, &args.device, args.limit, args.json);
+    }
     let selection = select(args, &mut catalog)?;
     // What is wrong with the output is known before the model is loaded.
     if let Some(out) = &args.out {
@@ -112,7 +130,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let options = options(args)?;
     let data = data(args, &selection)?;
     let mut runner = runner(args, &selection)?;
-    let mut loaded = model::load(folder, &args.device, args.dtype.as_deref())?;
+    let mut loaded = match &args.url {
+        Some(url) => model::served(folder, url, args.served_as.as_deref())?,
+        None => model::load(folder, &args.device, args.dtype.as_deref())?,
+    };
     let about = loaded.about.clone();
     let digest = about.digest.clone().unwrap_or_default();
     let (mut journal, place) = journal(args, &digest)?;
@@ -235,11 +256,6 @@ fn tell(found: &Evaluation, max: Option<usize>) {
 }
 
 fn compare(a: &Path, b: &Path, json: bool) -> Result<()> {
-    let read = |path: &Path| -> Result<Value> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{}: not a result file", path.display()))
-    };
     let changes = report::changes(&read(a)?, &read(b)?).map_err(anyhow::Error::msg)?;
     if json {
         for c in &changes {
@@ -247,7 +263,7 @@ fn compare(a: &Path, b: &Path, json: bool) -> Result<()> {
                 "{}",
                 serde_json::json!({
                     "task": c.task, "metric": c.metric, "a": c.a, "b": c.b, "difference": c.b - c.a,
-                    "stderr": c.stderr, "paired": c.paired, "z": c.z(), "verdict": c.verdict(),
+                    "stderr": c.stderr, "paired": c.paired, "z": c.z(), "p": c.p, "verdict": c.verdict(),
                 })
             );
         }
@@ -255,6 +271,12 @@ fn compare(a: &Path, b: &Path, json: bool) -> Result<()> {
         println!("{}", output::table(&report::CHANGE_HEADERS, changes.iter().map(report::Change::cells)));
     }
     Ok(())
+}
+
+/// A result file.
+fn read(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{}: not a result file", path.display()))
 }
 
 /// A progress bar for each task.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use llama_pro_checkpoint::Checkpoint;
+use llama_pro_eval::http::{HttpModel, HttpOptions};
 use llama_pro_eval::report::About;
 use llama_pro_eval::{Codec, LanguageModel, TokenizerCodec};
 use llama_pro_expand::Expansion;
@@ -14,9 +15,15 @@ use tch::Kind;
 
 /// A model with its tokenizer.
 pub(super) struct Loaded {
-    model: Llama,
+    model: Answers,
     codec: TokenizerCodec,
     pub(super) about: About,
+}
+
+/// What answers: weights in this process, or a server.
+enum Answers {
+    Local(Llama),
+    Served(HttpModel),
 }
 
 /// Opens tokenizer and weights. The tokenizer comes first: it is what small mistakes are about.
@@ -48,12 +55,47 @@ pub(super) fn load(dir: &Path, device: &str, dtype: Option<&str>) -> Result<Load
             .ok()
             .map(|d| d.as_secs_f64()),
     };
-    Ok(Loaded { model, codec: TokenizerCodec::new(tokenizer, adds_bos), about })
+    Ok(Loaded { model: Answers::Local(model), codec: TokenizerCodec::new(tokenizer, adds_bos), about })
+}
+
+/// The model of a server, with the tokenizer of a folder and, where there is one, the length in its `config.json`.
+pub(super) fn served(dir: &Path, url: &str, name: Option<&str>) -> Result<Loaded> {
+    let codec =
+        || -> Result<TokenizerCodec> { Ok(TokenizerCodec::new(Tokenizer::from_dir(dir)?, adds_bos(dir)?)) };
+    let folder = || dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.map(str::to_owned).or_else(folder).context("expected --served-as NAME")?;
+    let config = dir.join("config.json");
+    let max_length = match std::fs::read_to_string(&config) {
+        Ok(text) => {
+            let value: Value =
+                serde_json::from_str(&text).with_context(|| format!("{}: not JSON", config.display()))?;
+            value["max_position_embeddings"].as_u64().map(|length| length as usize)
+        }
+        Err(_) => None,
+    };
+    let options = HttpOptions { max_length, ..HttpOptions::new(url, &name) };
+    let model = HttpModel::new(&options, Some(Box::new(codec()?)))?;
+    let digest =
+        llama_pro_run::digest(format!("{url}|{name}|{}", Tokenizer::from_dir(dir)?.digest()).as_bytes());
+    let date =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_secs_f64());
+    let about = About {
+        model: name,
+        device: Some(url.to_owned()),
+        digest: Some(digest),
+        max_length,
+        date,
+        ..About::default()
+    };
+    Ok(Loaded { model: Answers::Served(model), codec: codec()?, about })
 }
 
 impl Loaded {
     pub(super) fn score<T>(&mut self, work: impl FnOnce(&mut dyn LanguageModel, &dyn Codec) -> T) -> T {
-        work(&mut Scorer::new(&self.model, Blocks::Grown), &self.codec)
+        match &mut self.model {
+            Answers::Local(model) => work(&mut Scorer::new(model, Blocks::Grown), &self.codec),
+            Answers::Served(model) => work(model, &self.codec),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use tch::{Device, Kind};
 
 use crate::recipe::{self, Recipe};
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// A recipe [default: the embedded miniature].
     #[arg(long, value_name = "FILE")]

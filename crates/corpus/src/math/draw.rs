@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 
 /// A stream of choices for one problem.
-pub(super) struct Draw {
+pub(crate) struct Draw {
     state: u64,
 }
 
 impl Draw {
-    pub(super) fn new(seed: u64, index: u64) -> Self {
+    pub(crate) fn new(seed: u64, index: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("llama-pro corpus math 1");
         hasher.update(&seed.to_le_bytes()).update(&index.to_le_bytes());
         let mut state = [0; 8];
@@ -31,13 +31,13 @@ impl Draw {
     }
 
     /// A number of the range.
-    pub(super) fn int(&mut self, range: RangeInclusive<i64>) -> i64 {
+    pub(crate) fn int(&mut self, range: RangeInclusive<i64>) -> i64 {
         let (low, high) = range.into_inner();
         low + self.below((high - low + 1) as u64) as i64
     }
 
     /// A number of the range that is not 0.
-    pub(super) fn nonzero(&mut self, range: RangeInclusive<i64>) -> i64 {
+    pub(crate) fn nonzero(&mut self, range: RangeInclusive<i64>) -> i64 {
         loop {
             let value = self.int(range.clone());
             if value != 0 {
@@ -47,13 +47,13 @@ impl Draw {
     }
 
     /// A number with so many decimal digits, each number equally likely.
-    pub(super) fn digits(&mut self, count: RangeInclusive<i64>) -> i64 {
+    pub(crate) fn digits(&mut self, count: RangeInclusive<i64>) -> i64 {
         let count = self.int(count) as u32;
         self.int(10i64.pow(count - 1)..=10i64.pow(count) - 1)
     }
 
     /// One of the choices.
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::CodeSpec;
 use crate::{Error, Result};
 
 /// One benchmark task, as its file says.
@@ -226,32 +227,6 @@ pub struct ExactMatch {
     pub regexes_to_ignore: Vec<String>,
 }
 
-/// How generated code is judged.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CodeSpec {
-    /// Template of the program. Besides the columns it sees `completion`, the generated text.
-    pub program: String,
-    /// Template of the tests, which run in another process than the program and decide; without it, a program that ends
-    /// with nothing raised is right.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tests: Option<String>,
-    /// Template of what the tests need and the program must not replace, such as helper functions of the prompt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<String>,
-    /// Template of the names, with blanks between, that the tests take from the program even where the context or Python
-    /// itself has such a name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provided: Option<String>,
-    /// Expression for the number that the last printed line must be, within 0.001; without it, a program that ends
-    /// with nothing raised is right.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<String>,
-    /// Wall-clock limit in seconds.
-    #[serde(default = "three_seconds")]
-    pub time_limit: f64,
-}
-
 /// What the harness of the first Open LLM Leaderboard did differently.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -357,18 +332,7 @@ impl TaskSpec {
         if self.data.places.is_empty() && self.data.embedded.is_none() {
             return Err("data: expected places or embedded".to_owned());
         }
-        if self
-            .code
-            .as_ref()
-            .is_some_and(|c| c.tests.is_none() && (c.context.is_some() || c.provided.is_some()))
-        {
-            return Err("code: context and provided are for tests, and there are none".to_owned());
-        }
-        let limit = self.code.as_ref().map_or(1.0, |code| code.time_limit);
-        if !(limit > 0.0 && limit <= 3600.0) {
-            return Err(format!("code.time_limit: expected seconds between 0 and 3600, found {limit}"));
-        }
-        Ok(())
+        self.code.as_ref().map_or(Ok(()), CodeSpec::check)
     }
 }
 
@@ -407,8 +371,4 @@ fn blank_line() -> String {
 
 fn default_tokens() -> usize {
     256
-}
-
-fn three_seconds() -> f64 {
-    3.0
 }

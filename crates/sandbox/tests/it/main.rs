@@ -65,17 +65,39 @@ fn run(sandbox: &Sandbox, program: Program) -> Outcome {
     sandbox.run(&[program]).unwrap().remove(0)
 }
 
-/// Processes of this machine that are a driver of ours, from their command lines.
-fn drivers() -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if let Ok(line) = std::fs::read(entry.path().join("cmdline"))
-            && String::from_utf8_lossy(&line).contains("/driver.pyc")
-        {
-            found.push(String::from_utf8_lossy(&line).replace('\0', " "));
+/// Processes of this machine that are a driver of ours, or of nobody: numbers. Other programs on the machine may run
+/// sandboxes of their own; a driver of theirs has a launcher above it that does not come from here.
+fn drivers() -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|number| is_driver(*number) && !is_foreign(*number)).collect()
+}
+
+fn command(number: u32) -> String {
+    let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+fn is_driver(number: u32) -> bool {
+    command(number).contains(" /driver.pyc")
+}
+
+fn parent(number: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+fn is_foreign(number: u32) -> bool {
+    let (mut number, mut launched) = (number, false);
+    while number > 1 {
+        launched |= command(number).contains("run-the-sandbox-launcher");
+        if number == std::process::id() {
+            return false;
         }
+        number = parent(number);
     }
-    found
+    launched
 }
 
 fn main() -> ExitCode {

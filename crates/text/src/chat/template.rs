@@ -4,6 +4,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use minijinja::Environment;
 use minijinja::value::Serde;
@@ -20,9 +23,13 @@ use super::special_tokens::{SpecialTokens, read_object};
 /// The name under which the environment knows the template.
 const NAME: &str = "chat_template";
 
+/// How long one rendering may take. Fuel stops nearly everything long before; lists that are added to themselves are
+/// the exception, since minijinja joins them lazily.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// A compiled template and the special tokens that it writes.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     name: String,
     source: String,
     tokens: SpecialTokens,
@@ -106,13 +113,14 @@ impl ChatTemplate {
         };
         let mut environment = environment(None).map_err(failed)?;
         environment.add_template_owned(NAME, rewritten).map_err(failed)?;
+        let environment = Arc::new(environment);
         Ok(Self { environment, name: name.to_owned(), source, tokens, marks, control: &[] })
     }
 
     /// The same, with `strftime_now` telling the given moment (seconds since 1970, UTC): the same text on every day.
     #[must_use]
     pub fn at(mut self, seconds: i64) -> Self {
-        self.environment
+        Arc::make_mut(&mut self.environment)
             .add_function("strftime_now", move |format: String| super::python::strftime(seconds, &format));
         self
     }
@@ -140,11 +148,7 @@ impl ChatTemplate {
         context.insert("tools".into(), tools.cloned().unwrap_or(Value::Null));
         context.insert("documents".into(), Value::Null);
         context.insert("add_generation_prompt".into(), Value::Bool(add_generation_prompt));
-        let rendered = self
-            .environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Serde(&context)))
-            .map_err(|error| self.failed(&error))?;
+        let rendered = self.within_bounds(minijinja::Value::from(Serde(&context)))?;
         if !self.marks {
             return Ok(Rendered { text: rendered, generated: Vec::new() });
         }
@@ -154,6 +158,27 @@ impl ChatTemplate {
             ChatError::conversation(Fault::Template, format!("chat template {}: {line}", self.name))
         })?;
         Ok(Rendered { text, generated })
+    }
+
+    /// Renders in a thread of its own, which is left behind where it does not come back.
+    fn within_bounds(&self, context: minijinja::Value) -> ChatResult<String> {
+        let (send, receive) = mpsc::sync_channel(1);
+        let environment = Arc::clone(&self.environment);
+        let work = move || {
+            let _ = send.send(environment.get_template(NAME).and_then(|template| template.render(context)));
+        };
+        let fail = |reason: String| {
+            ChatError::conversation(Fault::Template, format!("chat template {}: {reason}", self.name))
+        };
+        let builder = thread::Builder::new().name("chat template".to_owned()).stack_size(16 << 20);
+        builder.spawn(work).map_err(|error| fail(format!("no thread to render it in: {error}")))?;
+        match receive.recv_timeout(LONGEST) {
+            Ok(result) => result.map_err(|error| self.failed(&error)),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(fail(format!("works or allocates without end: not done after {} s", LONGEST.as_secs())))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(fail("fails: its thread panicked".to_owned())),
+        }
     }
 
     /// Whether it says itself what the assistant writes.
@@ -185,7 +210,8 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME).map_err(|error| self.failed(&error))?;
         let unknown = template.undeclared_variables(false);
         for name in ["bos_token", "eos_token"] {
-            if unknown.contains(name) && self.tokens.get(name).is_none() {
+            let optional = self.source.contains(&format!("{name} is defined"));
+            if !optional && unknown.contains(name) && self.tokens.get(name).is_none() {
                 return fail(format!("writes {name}, and the tokenizer has none"));
             }
         }

@@ -1,0 +1,289 @@
+//! `sft`: conversations, a question round, training, the same questions again, and a table that says what happened.
+//!
+//! The loop is that of `pretrain`; only the batches differ. Conversations are read and tokenized before anything is
+//! written: a record that cannot be used leaves no run folder.
+
+mod data;
+pub(crate) mod mask;
+mod questions;
+mod recipe;
+mod summary;
+mod texts;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail, ensure};
+use llama_pro_checkpoint::Checkpoint;
+use llama_pro_cli::progress;
+use llama_pro_eval::EvalTable;
+use llama_pro_expand::{Expansion, model_digest};
+use llama_pro_model::{Llama, LoadOptions, LoraOptions, Trained, choose_device, describe};
+use llama_pro_run::{Invocation, Provenance, RunFolder};
+use llama_pro_train::{Batches, Dtype, Fit, Keep, Outcome, Parameters, Trainer, differences, fit};
+use tch::{Device, Kind};
+
+use data::Data;
+use questions::Answers;
+use recipe::{LAST_PRETRAIN, Recipe};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A recipe [default: the embedded miniature].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key of the recipe, as train.steps=100 or model=path/to/model.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run folder [default: runs/sft-DATE-TIME].
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on with the run in --run, or with the last one. --set then takes keys that do not change the result.
+    #[arg(long, conflicts_with = "config")]
+    resume: bool,
+}
+
+/// Where runs go when nothing else is said.
+const RUNS: &str = "runs";
+const STEM: &str = "sft";
+
+pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
+    if args.resume {
+        let dir = match &args.run {
+            Some(dir) => dir.clone(),
+            None => RunFolder::latest(Path::new(RUNS), STEM)?
+                .with_context(|| format!("{RUNS}: no run to go on with; name one with --run"))?,
+        };
+        let run = RunFolder::resume(&dir)?;
+        let text = toml::to_string(&run.read_recipe()?)?;
+        let mut recipe = recipe::read(&run.recipe(), &text, &args.set)?;
+        let data = open(&mut recipe)?;
+        let stop = progress::interrupted()?;
+        return Job { run: &run, recipe: &recipe, data: &data, threads, resumed: true, stop: &stop }.work();
+    }
+    let mut recipe = recipe::load(args.config.as_deref(), &args.set)?;
+    choose_device(&recipe.device)?;
+    if recipe.model == LAST_PRETRAIN {
+        recipe.model = last_pretrain(threads)?.display().to_string();
+    }
+    let data = open(&mut recipe)?;
+    let dir = args.run.clone().unwrap_or_else(|| RunFolder::fresh_name(Path::new(RUNS), STEM));
+    let run = RunFolder::create(&dir, &toml::Table::try_from(&recipe)?)?;
+    let stop = progress::interrupted()?;
+    Job { run: &run, recipe: &recipe, data: &data, threads, resumed: false, stop: &stop }.work()
+}
+
+/// The model of the newest run of `pretrain` that has one; without any, the miniature is run first.
+fn last_pretrain(threads: Option<u32>) -> Result<PathBuf> {
+    let newest = || -> Result<Option<PathBuf>> {
+        let run = RunFolder::latest(Path::new(RUNS), "pretrain")?;
+        Ok(run.map(|dir| dir.join("model")).filter(|model| model.join("config.json").exists()))
+    };
+    if let Some(model) = newest()? {
+        return Ok(model);
+    }
+    tracing::info!("{RUNS} has no finished pretrain run: the miniature is run first");
+    crate::pretrain::run(&crate::pretrain::Args::default(), threads)?;
+    newest()?
+        .with_context(|| format!("{RUNS}: the pretrain run was not finished, so there is no model to tune"))
+}
+
+/// Reads the data, and turns epochs into steps.
+fn open(recipe: &mut Recipe) -> Result<Data> {
+    let dir = recipe.resolve(&recipe.model);
+    let checkpoint = Checkpoint::open(&dir)?;
+    let config = checkpoint.config().llama()?;
+    checkpoint.check_parameters(&config)?;
+    let (length, longest) = (recipe.data.sequence_length, config.max_position_embeddings);
+    ensure!(
+        length <= longest,
+        "data.sequence-length = {length}: {} reads at most {longest} positions",
+        dir.display()
+    );
+    let data = data::prepare(recipe, &dir, config.vocab_size)?;
+    if let Some(epochs) = recipe.data.epochs {
+        let rows = recipe.train.rows_per_step.max(1) as f64;
+        recipe.train.steps = ((epochs * data.batches.n_rows() as f64 / rows).ceil() as u64).max(1);
+    }
+    recipe.train.check()?;
+    tracing::info!(
+        "{} rows of {length} tokens, {:.0} % full; {} steps of {} rows",
+        data.batches.n_rows(),
+        100.0 * data.batches.filled(),
+        recipe.train.steps,
+        recipe.train.rows_per_step
+    );
+    Ok(data)
+}
+
+/// One start of a run, new or resumed.
+struct Job<'a> {
+    run: &'a RunFolder,
+    recipe: &'a Recipe,
+    data: &'a Data,
+    threads: Option<u32>,
+    resumed: bool,
+    stop: &'a Arc<AtomicBool>,
+}
+
+impl Job<'_> {
+    /// Everything from the model to the closing table, or from wherever an earlier part of the run has come to.
+    fn work(&self) -> Result<()> {
+        let (run, recipe, data) = (self.run, self.recipe, self.data);
+        let device = choose_device(&recipe.device)?;
+        let threads = self.set_threads(device)?;
+        tracing::info!("run {} on {}", run.dir().display(), describe(device));
+        let dir = recipe.resolve(&recipe.model);
+        let checkpoint = Checkpoint::open(&dir)?;
+        let record = Expansion::read(&dir)?;
+        let template = data.maker.template();
+        let mut inputs = recipe.identity()?;
+        inputs.insert("model".to_owned(), model_digest(&checkpoint)?);
+        inputs.insert("threads".to_owned(), threads);
+        inputs.insert("data".to_owned(), data.batches.fingerprint());
+        let written = llama_pro_checkpoint::digest(template.source().as_bytes());
+        inputs.insert("template".to_owned(), written);
+        self.provenance(&inputs)?;
+
+        let model = self.load(&checkpoint, record.as_ref(), device)?;
+        let texts = texts::prepare(recipe, &dir, data, &Path::new(RUNS).join("data"))?;
+        let before = self.score_once("before", &model, &texts)?;
+        let asked_before = self.ask_once("answers-before", &model)?;
+        let mut trainer = Trainer::new(model, None, &recipe.train, Keep::default())?;
+        let mut watch = watch::Watch::new(run, recipe, &texts);
+        let setup = Fit {
+            config: &recipe.train,
+            batches: &data.batches,
+            run,
+            inputs,
+            resume: self.resumed,
+            stop: self.stop,
+        };
+        let outcome = fit(&mut trainer, &setup, &mut watch);
+        watch.close();
+        let done = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
+            Outcome::Finished(done) => done,
+            Outcome::Stopped { step } => {
+                println!("stopped after step {step} of {}; go on with", recipe.train.steps);
+                println!("  cargo xtask sft --resume --run {}", run.dir().display());
+                return Ok(());
+            }
+        };
+        let after = self.score_once("after", trainer.model(), &texts)?;
+        let asked_after = self.ask_once("answers-after", trainer.model())?;
+        let bar = progress::bytes("writing the model");
+        bar.set_length(checkpoint.total_bytes());
+        let written =
+            trainer.export(&checkpoint, &run.model(), Some(Arc::clone(self.stop)), &|more| bar.inc(more));
+        bar.finish_and_clear();
+        written?;
+        self.write_template()?;
+        if recipe.lora.is_some() {
+            trainer.export_adapter(&run.dir().join("adapter"), &dir)?;
+        }
+        summary::finish(&summary::Facts {
+            run,
+            recipe,
+            data,
+            trainer: &trainer,
+            before: &before,
+            after: &after,
+            asked: (&asked_before, &asked_after),
+            done,
+        })
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, record: Option<&Expansion>, device: Device) -> Result<Llama> {
+        let recipe = self.recipe;
+        let trained = match (&recipe.lora, recipe.train.parameters, record) {
+            (Some(_), _, _) => Trained::Nothing,
+            (None, Parameters::All, _) => Trained::All,
+            (None, Parameters::Added, Some(record)) => Trained::Names(record.trained_names()),
+            (None, Parameters::Added, None) => bail!(
+                "train.parameters = \"added\", but {} has no new blocks: set train.parameters = \"all\", or give a model \
+                 that `expand` has made",
+                checkpoint.dir().display()
+            ),
+        };
+        let kind = match recipe.train.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::Bf16 => Kind::BFloat16,
+        };
+        let added = record.map(Expansion::new_blocks).unwrap_or_default();
+        let mut model = Llama::load(checkpoint, &LoadOptions { device, kind: Some(kind), trained, added })?;
+        if let Some(lora) = &recipe.lora {
+            let (rank, alpha, targets) = (lora.rank, lora.alpha, lora.targets.clone());
+            model.add_lora(&LoraOptions { rank, alpha, targets, seed: recipe.seed })?;
+        }
+        Ok(model)
+    }
+
+    /// The template goes with the model that was trained on it, so that others ask it in the same words.
+    fn write_template(&self) -> Result<()> {
+        let path = self.run.model().join("chat_template.jinja");
+        Ok(llama_pro_run::write_atomic(&path, self.data.maker.template().source().as_bytes())?)
+    }
+
+    fn score_once(&self, name: &str, model: &Llama, texts: &[texts::Scored]) -> Result<EvalTable> {
+        let file = self.run.eval().join(format!("{name}.json"));
+        if file.exists() {
+            return Ok(EvalTable::read(&file)?);
+        }
+        let table = texts::score(model, texts, self.recipe, name)?;
+        self.run.write_eval(name, &table)?;
+        Ok(table)
+    }
+
+    fn ask_once(&self, name: &str, model: &Llama) -> Result<Answers> {
+        let file = self.run.eval().join(format!("{name}.json"));
+        if file.exists() {
+            let text = std::fs::read(&file).with_context(|| file.display().to_string())?;
+            return serde_json::from_slice(&text).with_context(|| file.display().to_string());
+        }
+        let answers = questions::ask(model, &self.data.maker, &self.recipe.eval)?;
+        self.run.write_eval(name, &answers)?;
+        Ok(answers)
+    }
+
+    /// The last bits of a result on the CPU depend on the number of threads, so a resumed run takes the number it began
+    /// with. Returns what decides them.
+    fn set_threads(&self, device: Device) -> Result<String> {
+        if device != Device::Cpu {
+            return Ok(describe(device));
+        }
+        if self.resumed && self.threads.is_none() && self.run.provenance().exists() {
+            let recorded = Provenance::read(&self.run.provenance())?.inputs.get("threads").cloned();
+            if let Some(n) = recorded.and_then(|n| n.parse::<i32>().ok()).filter(|n| (1..=4096).contains(n)) {
+                tch::set_num_threads(n);
+            }
+        }
+        Ok(tch::get_num_threads().to_string())
+    }
+
+    /// Writes where the run comes from, or, for one that goes on, refuses whatever is no longer what it was made of.
+    fn provenance(&self, inputs: &BTreeMap<String, String>) -> Result<()> {
+        let command: Vec<String> = std::env::args().collect();
+        let path = self.run.provenance();
+        if !path.exists() {
+            let program = format!("llama-pro {}", env!("CARGO_PKG_VERSION"));
+            let mut now = Provenance::new(program, command, None);
+            for (name, digest) in inputs {
+                now.input(name, digest);
+            }
+            return Ok(self.run.write_provenance(&now)?);
+        }
+        let mut then = Provenance::read(&path)?;
+        let changed = differences(&then.inputs, inputs);
+        ensure!(
+            changed.is_empty(),
+            "{}: cannot go on, since this is no longer what the run was made of: {}",
+            self.run.dir().display(),
+            changed.join("; ")
+        );
+        then.resumed.push(Invocation::now(command));
+        Ok(self.run.write_provenance(&then)?)
+    }
+}
