@@ -39,8 +39,6 @@ enum Command {
     Bench(bench::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
-    /// Training steps in a second, memory and the share of the machine's GEMM rate.
-    Bench(bench::Args),
     /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
     Sft(sft::Args),
     /// Logits, replayed training curves and test checkpoints.
@@ -84,7 +82,6 @@ fn run(cli: Cli) -> Result<()> {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
         Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
-        Command::Bench(args) => bench::run(&args),
         Command::Sft(args) => sft::run(&args, cli.threads),
         Command::Debug(args) => debug::run(&args),
         Command::Eval(args) => eval::run(&args),

@@ -35,7 +35,7 @@ fn workplace() -> tempfile::TempDir {
 #[test]
 fn a_run_leaves_a_model_its_template_and_what_was_asked() {
     let dir = workplace();
-    let said = run(dir.path(), "--threads 1 sft --config s.toml --run r").ok();
+    let said = run(dir.path(), "sft --config s.toml --run r").ok();
     assert!(
         said.stdout.contains("held-out questions") && said.stdout.contains("conversations"),
         "{}",
@@ -70,7 +70,7 @@ fn a_run_leaves_a_model_its_template_and_what_was_asked() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    run(dir.path(), "--threads 1 sft --resume --run k").ok();
+    run(dir.path(), "sft --resume --run k").ok();
     assert_eq!(curve(&dir.path().join("r")), curve(&dir.path().join("k")));
     assert!(after == model_tensors(&dir.path().join("k/model")));
 }
@@ -79,7 +79,7 @@ fn a_run_leaves_a_model_its_template_and_what_was_asked() {
 fn adapters_are_merged_and_written_for_peft() {
     let dir = workplace();
     let set = "--set lora.rank=2 --set lora.targets=[\"q_proj\",\"down_proj\"] --set train.steps=3 --set eval.questions=0";
-    run(dir.path(), &format!("--threads 1 sft --config s.toml --run r {set}")).ok();
+    run(dir.path(), &format!("sft --config s.toml --run r {set}")).ok();
     let config = json_file(&dir.path().join("r/adapter/adapter_config.json"));
     assert_eq!((&config["r"], &config["lora_alpha"]), (&2.into(), &16.0.into()));
     let (before, after) = (model_tensors(&dir.path().join("g")), model_tensors(&dir.path().join("r/model")));
@@ -187,7 +187,7 @@ fn what_cannot_be_learned_from_is_refused_with_file_and_record() {
     // Or they are left out and counted.
     file("mixed.jsonl", &format!("{}{long}{}", talk(&format!("{user}, {user}, {gpt}")), good.repeat(9)));
     let drop = "--set data.unusable=drop --set data.validation=0 --set train.steps=1 --set eval.questions=0";
-    run(dir.path(), &format!("--threads 1 sft --config s.toml --run r {} {drop}", path("mixed.jsonl"))).ok();
+    run(dir.path(), &format!("sft --config s.toml --run r {} {drop}", path("mixed.jsonl"))).ok();
     let summary = json_file(&dir.path().join("r/summary.json"));
     assert_eq!(summary["sets"][0]["dropped"], serde_json::json!({"roles": 1, "too-long": 1}));
     assert_eq!(summary["sets"][0]["kept"], 10);

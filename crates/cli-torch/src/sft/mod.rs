@@ -103,6 +103,8 @@ fn open(recipe: &mut Recipe) -> Result<Data> {
         "data.sequence-length = {length}: {} reads at most {longest} positions",
         dir.display()
     );
+    let added = recipe.lora.is_none() && recipe.train.parameters == Parameters::Added;
+    ensure!(!added || Expansion::read(&dir)?.is_some(), nothing_added(&dir));
     let data = data::prepare(recipe, &dir, config.vocab_size)?;
     if let Some(epochs) = recipe.data.epochs {
         let rows = recipe.train.rows_per_step.max(1) as f64;
@@ -117,6 +119,14 @@ fn open(recipe: &mut Recipe) -> Result<Data> {
         recipe.train.rows_per_step
     );
     Ok(data)
+}
+
+fn nothing_added(dir: &Path) -> String {
+    format!(
+        "train.parameters = \"added\", but {} has no new blocks: set train.parameters = \"all\", or give a model that \
+         `expand` has made",
+        dir.display()
+    )
 }
 
 /// One start of a run, new or resumed.
@@ -202,11 +212,7 @@ impl Job<'_> {
             (Some(_), _, _) => Trained::Nothing,
             (None, Parameters::All, _) => Trained::All,
             (None, Parameters::Added, Some(record)) => Trained::Names(record.trained_names()),
-            (None, Parameters::Added, None) => bail!(
-                "train.parameters = \"added\", but {} has no new blocks: set train.parameters = \"all\", or give a model \
-                 that `expand` has made",
-                checkpoint.dir().display()
-            ),
+            (None, Parameters::Added, None) => bail!(nothing_added(checkpoint.dir())),
         };
         let kind = match recipe.train.dtype {
             Dtype::F32 => Kind::Float,

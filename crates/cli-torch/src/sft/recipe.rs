@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use llama_pro_model::LORA_TARGETS;
 use llama_pro_text::chat::Format;
 use llama_pro_train::{Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -210,7 +211,7 @@ fn alpha() -> f64 {
     16.0
 }
 fn targets() -> Vec<String> {
-    llama_pro_model::LORA_TARGETS.map(str::to_owned).into()
+    LORA_TARGETS.map(str::to_owned).into()
 }
 fn new_tokens() -> usize {
     64
@@ -283,6 +284,14 @@ impl Recipe {
         }
         if let Some(lora) = &self.lora {
             ensure!((1..=4096).contains(&lora.rank), "lora.rank = {}: expected 1 to 4096", lora.rank);
+            for target in &lora.targets {
+                ensure!(
+                    LORA_TARGETS.contains(&target.as_str()),
+                    "lora.targets: no module is called `{target}`: expected some of {}",
+                    LORA_TARGETS.join(", ")
+                );
+            }
+            ensure!(!lora.targets.is_empty(), "lora.targets is empty: no module would be trained");
             ensure!(
                 lora.alpha.is_finite() && lora.alpha > 0.0,
                 "lora.alpha = {}: expected a positive number",
