@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
+use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Error as Jinja, ErrorKind, State, UndefinedBehavior, Value as Jvalue};
 use serde_json::Value;
 
@@ -203,7 +203,6 @@ fn line(error: &Jinja) -> String {
 fn method(_state: &mut State<'_, '_>, value: &Jvalue, name: &str, args: &[Jvalue]) -> Result<Jvalue, Jinja> {
     let unknown = || Jinja::new(ErrorKind::UnknownMethod, format!("no method \"{name}\" here"));
     let wrong = |what: &str| Jinja::new(ErrorKind::InvalidOperation, format!("{name}: {what}"));
-    let (args, _): (Rest<Jvalue>, Kwargs) = minijinja::value::from_args(args)?;
     if value.kind() == ValueKind::Seq && name == "index" {
         let wanted = args.first().ok_or_else(|| wrong("expected one argument"))?;
         let place = value.try_iter()?.position(|item| item == *wanted);
