@@ -100,9 +100,12 @@ def main():
                 texts.append(text)
             return texts
 
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()  # reads every task file there is: once
     out = []
     for task, shots in RUNS:
-        found = lm_eval.simple_evaluate(model=Model(), tasks=[task], num_fewshot=shots, log_samples=True, confirm_run_unsafe_code=True, bootstrap_iters=100000)
+        found = lm_eval.simple_evaluate(model=Model(), tasks=[task], task_manager=manager, num_fewshot=shots, log_samples=True, confirm_run_unsafe_code=True, bootstrap_iters=100000)
         keep = {}
         samples = []
         for s in found["samples"][task]:

@@ -176,11 +176,13 @@ fn check(shared: &Path, plan: &Value) {
         }
     }
     let until = plan["gen"]["until"].as_array();
+    // "max_gen_toks=96", or the same in an object.
+    let tokens = plan["gen"].as_str().and_then(|text| text.strip_prefix("max_gen_toks=")?.parse().ok());
     let options = Options {
         add_bos: plan["bos"].as_bool(),
         shots: plan["shots"].as_u64().map(|n| n as usize),
         limit: plan["limit"].as_u64().map(|n| n as usize),
-        max_gen_toks: plan["gen"]["max_gen_toks"].as_u64().map(|n| n as usize),
+        max_gen_toks: tokens.or(plan["gen"]["max_gen_toks"].as_u64().map(|n| n as usize)),
         until: until.map(|all| all.iter().map(|s| s.as_str().unwrap().to_owned()).collect()),
         predict_only: plan["predict_only"].as_bool().unwrap_or(false),
         ..Options::default()

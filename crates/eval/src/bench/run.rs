@@ -112,6 +112,10 @@ pub struct Evaluation {
 /// # Errors
 /// [`Error::MissingData`] and [`Error::Data`] for documents; [`Error::Task`] for what a task or the model's answers have
 /// wrong; [`Error::Died`] when the model fails.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "model, tokenizer, tasks, data, choices, sandbox, journal, progress"
+)]
 pub fn evaluate(
     model: &mut dyn LanguageModel,
     codec: &dyn Codec,
