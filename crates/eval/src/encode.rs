@@ -29,6 +29,9 @@ pub trait Codec: Sync {
     fn adds_bos(&self) -> bool;
 }
 
+/// A context and what follows it.
+pub(crate) type Window = (Vec<i64>, Vec<i64>);
+
 /// A tokenizer of a model folder.
 #[derive(Debug)]
 pub struct TokenizerCodec {
@@ -159,7 +162,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The windows of a text to score whole, each once: contexts and what follows them.
-    pub(crate) fn windows(&self, tokens: &[i64]) -> Result<Vec<(Vec<i64>, Vec<i64>)>, BoxError> {
+    pub(crate) fn windows(&self, tokens: &[i64]) -> Result<Vec<Window>, BoxError> {
         let prefix = self.prefix.ok_or("the tokenizer has neither BOS nor EOS to begin a text with")?;
         let max = self.max.unwrap_or(usize::MAX - 1);
         let first = tokens.len().min(max);

@@ -1,7 +1,5 @@
 //! Continual-learning numbers against their definitions written out, and against a worked example.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use llama_pro_eval::continual::{Learned, Matrix};
 use llama_pro_eval::significance::{exact, normal};
 use llama_pro_eval::{PythonRandom, shift::Shift};

@@ -64,7 +64,7 @@ impl LanguageModel for Hash {
         self.delimiters.push(requests.len());
         let one = |context: &[i64], continuation: &[i64]| {
             let hash = fnv(bytes(context).into_iter().chain([0]).chain(bytes(continuation)));
-            ChoiceScore { log_likelihood: -((hash % 10007) as f64) / 64.0, is_greedy: hash % 3 == 0 }
+            ChoiceScore { log_likelihood: -((hash % 10007) as f64) / 64.0, is_greedy: hash.is_multiple_of(3) }
         };
         Ok(requests.iter().map(|r| r.continuations.iter().map(|c| one(&r.context, c)).collect()).collect())
     }

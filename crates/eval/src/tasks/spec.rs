@@ -356,8 +356,7 @@ impl Metric {
 
     /// Whether more is better.
     pub fn higher_is_better(self) -> bool {
-        use Metric as M;
-        !matches!(self, M::Perplexity | M::WordPerplexity | M::BytePerplexity | M::BitsPerByte)
+        !matches!(self, Self::Perplexity | Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte)
     }
 }
 
