@@ -104,10 +104,11 @@ impl Fim {
             let what = format!("the vocabulary does not have the tokens {}", names.join(", nor "));
             return Err(Error::Fim { what });
         };
-        let mut spelled = Vec::new();
+        let (mut encoder, mut spelled) = (tokenizer.encoder(), Vec::new());
         for name in tried.iter().flatten().filter(|name| id(name).is_some_and(|id| ids.contains(&id))) {
             spelled.clear();
-            tokenizer.encode_into(name, &mut spelled)?;
+            encoder.encode_into(name, &mut spelled)?;
+            encoder.encode_continuation_into(name, &mut spelled)?;
             if spelled.iter().any(|id| ids.contains(id)) {
                 let what = format!(
                     "a document could forge the token {name:?}, which is what its plain text encodes to"
