@@ -127,11 +127,12 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let _lock = lock(&out)?;
     let work = out.join("work");
-    if job.force && work.exists() {
-        std::fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
-    }
     for kind in ["parts", "tokens"] {
-        work::sweep(&work.join(kind))?;
+        let pieces = work.join(kind);
+        if job.force && pieces.exists() {
+            std::fs::remove_dir_all(&pieces).map_err(Error::io("remove", &pieces))?;
+        }
+        work::sweep(&pieces)?;
     }
     let decontaminator = recipe.decontaminate.as_ref();
     let context = Context {
