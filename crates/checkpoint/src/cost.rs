@@ -117,10 +117,13 @@ pub struct MemoryPlan {
     pub kept: Vec<u64>,
     /// Which blocks are computed again.
     pub recomputed: Vec<bool>,
-    /// What exists only while one block or the head is at work.
+    /// What exists beside them while the largest block is at work in the backward pass.
     pub working: u64,
-    /// The logits of one chunk, and the gradient of the hidden states that the head hands down.
+    /// What exists beside them at the head: the logits of one chunk, hidden states and their gradient, and the gradient of
+    /// a trained head before it is added up.
     pub logits: u64,
+    /// Everything that depends on the batch, at the moment when it is most.
+    pub activations: u64,
 }
 
 impl MemoryPlan {
@@ -154,12 +157,7 @@ impl MemoryPlan {
 
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations()
-    }
-
-    /// Everything that depends on the batch.
-    pub fn activations(&self) -> u64 {
-        self.kept.iter().sum::<u64>() + self.working + self.logits
+        self.weights + self.gradients + self.optimizer + self.activations
     }
 
     fn fixed(config: &LlamaConfig, trained: &Trained, step: Step) -> Self {
@@ -168,7 +166,7 @@ impl MemoryPlan {
         let tokens = step.rows * step.length;
         let chunk = chunk_rows(v, step.width).min(tokens);
         let narrow = step.width < 4;
-        // A trained head or embedding has the gradient of a forward pass beside the sum.
+        let head = if config.tie_word_embeddings { trained.embedding } else { trained.head };
         Self {
             weights: all * step.width,
             gradients: learned * if narrow { 4 + step.width } else { 4 },
@@ -176,16 +174,18 @@ impl MemoryPlan {
             kept: Vec::new(),
             recomputed: Vec::new(),
             working: 0,
-            logits: chunk * v * step.width + 2 * tokens * d * step.width,
+            // The residual stream, its norm, the rows of it that have targets, and their gradient.
+            logits: (chunk * v + 4 * tokens * d) * step.width + if head { 4 * v * d } else { 0 },
+            activations: 0,
         }
     }
 
     fn keep(&mut self, config: &LlamaConfig, trained: &Trained, step: Step) {
         let tokens = step.rows * step.length;
-        let d = config.hidden_size as u64;
-        let inner = config.intermediate_size as u64;
+        let (d, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
         let lowest = trained.lowest();
-        let whole = |i: usize| tokens * block_kept(config, trained.blocks[i]) * step.width;
+        let heads = 4 * tokens * config.num_attention_heads as u64;
+        let whole = |i: usize| tokens * block_kept(config, trained.blocks[i]) * step.width + heads;
         self.kept = (0..config.num_hidden_layers)
             .map(|i| match (i < lowest, self.recomputed[i]) {
                 (true, _) => 0,
@@ -193,11 +193,21 @@ impl MemoryPlan {
                 (false, false) => whole(i),
             })
             .collect();
-        // In the backward pass of a block: the gradients of its two SwiGLU inputs, of its residual stream and of one
-        // more width; in its forward pass less. A block that is computed again holds all it keeps for that time.
-        let again =
-            (0..config.num_hidden_layers).filter(|&i| self.recomputed[i]).map(whole).max().unwrap_or(0);
-        self.working = tokens * (3 * inner + 4 * d) * step.width + again;
+        // At the head all is kept; in the backward pass of a block, what lies above it is gone.
+        let mut most = self.kept.iter().sum::<u64>() + self.logits;
+        let mut below = 0;
+        self.working = 0;
+        for i in lowest..config.num_hidden_layers {
+            below += self.kept[i];
+            // The gradients of SwiGLU's output (a trained block has let go of that output by then), of its two inputs and
+            // of the residual stream, which is there twice.
+            let gradients = tokens * (if trained.blocks[i] { 2 } else { 3 } * inner + 2 * d) * step.width;
+            let working = gradients + if self.recomputed[i] { whole(i) } else { 0 };
+            self.working = self.working.max(working);
+            most = most.max(below + working);
+        }
+        // The stream that enters the lowest block stays for the base's path.
+        self.activations = most + tokens * d * step.width;
     }
 }
 

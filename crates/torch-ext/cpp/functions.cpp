@@ -300,9 +300,11 @@ struct HeadLoss : Function<HeadLoss> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
-    Tensor dx, dw;
-    if (saved[0].defined()) dx = saved[0] * grads[0];
-    if (saved[1].defined()) dw = saved[1] * grads[0];
+    TORCH_CHECK(!ctx->saved_data.count("used"), "head: its gradient is scaled in place and can be taken once");
+    ctx->saved_data["used"] = true;
+    Tensor dx = saved[0], dw = saved[1];
+    if (dx.defined()) dx.mul_(grads[0]);
+    if (dw.defined()) dw.mul_(grads[0]);
     variable_list result(10);
     result[0] = dx;
     result[1] = dw;

@@ -19,6 +19,12 @@ char* lp_fused_adamw(void** params, void** grads, void** exp_avgs, void** exp_av
 // Most bytes that tensors on GPU `index` have taken at once.
 char* lp_device_peak(int64_t index, int64_t* bytes);
 
+// Counts the bytes of CPU tensors that this thread makes and frees, from start to stop: how many there are now, and the
+// most there were. Not those over mapped files.
+char* lp_meter_start(void);
+char* lp_meter_read(int64_t* now, int64_t* peak);
+char* lp_meter_stop(void);
+
 // Seeds a backward pass: gradients of sum(y * dy) are added to those of the leaves below y.
 char* lp_backward(const void* y, const void* dy);
 

@@ -43,6 +43,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn lp_has_kernels() -> c_int;
     pub(crate) fn lp_device_peak(index: i64, bytes: *mut i64) -> *mut c_char;
+    pub(crate) fn lp_meter_start() -> *mut c_char;
+    pub(crate) fn lp_meter_read(now: *mut i64, peak: *mut i64) -> *mut c_char;
+    pub(crate) fn lp_meter_stop() -> *mut c_char;
     pub(crate) fn lp_backward(y: *const c_void, dy: *const c_void) -> *mut c_char;
     pub(crate) fn lp_norm(
         h: *mut *mut c_void,

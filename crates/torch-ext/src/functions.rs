@@ -182,17 +182,6 @@ pub fn backward(y: &Tensor, dy: &Tensor) -> Result<(), Error> {
     ffi::check(unsafe { ffi::lp_backward(pointer(y), pointer(dy)) })
 }
 
-/// Most bytes that tensors on a GPU have taken at once since the program started.
-///
-/// # Errors
-/// No such GPU.
-pub fn peak_bytes(gpu: usize) -> Result<u64, Error> {
-    let mut bytes = 0;
-    // SAFETY: `bytes` is written before the call returns.
-    ffi::check(unsafe { ffi::lp_device_peak(gpu as i64, &mut bytes) })?;
-    Ok(bytes.unsigned_abs())
-}
-
 fn pointer(tensor: &Tensor) -> *const c_void {
     tensor.as_ptr() as *const c_void
 }

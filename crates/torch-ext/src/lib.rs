@@ -4,8 +4,8 @@
 //! - [`fused_adamw`]: `at::_fused_adamw_`, one pass over parameters, gradients and moments.
 //! - [`norm`], [`swiglu`], [`attention`], [`linear`], [`head_loss`]: operations with a backward pass of their own, on the
 //!   CPU in kernels of this crate; [`backward`] seeds one with a given gradient.
-//! - [`peak_bytes`]: memory statistics of a GPU.
 //! - [`Decoder`]: the cached forward pass of a LLaMA on the CPU, all layers in one call.
+//! - [`peak_bytes`], [`MemoryMeter`]: memory of tensors on a GPU and on the CPU.
 //! - [`load_cuda`]: opens libtorch_cuda.so before the first tensor is made, so that one program serves both.
 //!
 //! All `unsafe` and all C++ of the torch side stand in this crate; the tests compare with plain tensor operations.
@@ -16,6 +16,7 @@ mod decode;
 mod ffi;
 mod functions;
 mod mapping;
+mod memory;
 
 pub use adamw::{AdamwParams, fused_adamw};
 pub use cuda::load_cuda;
@@ -24,7 +25,7 @@ pub use decode::{
 };
 pub use ffi::Error;
 pub use functions::{
-    HeadLoss, Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm,
-    peak_bytes, swiglu,
+    HeadLoss, Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm, swiglu,
 };
 pub use mapping::tensor_over_mapping;
+pub use memory::{MemoryMeter, peak_bytes};

@@ -7,7 +7,7 @@ use llama_pro_torch_ext::{
 };
 use tch::{Device, Kind, Tensor};
 
-/// Largest difference as a share of the largest number of the reference. bfloat16 keeps 8 bits, and an operation rounds a
+/// Largest difference as a share of the largest number of the reference, and of one at least. bfloat16 keeps 8 bits, and an operation rounds a
 /// few times; float32 sums of some hundred terms keep five digits.
 fn bound(kind: Kind) -> f64 {
     if kind == Kind::BFloat16 { 2e-2 } else { 1e-5 }
@@ -19,7 +19,9 @@ fn random(shape: &[i64]) -> Tensor {
 
 fn close(name: &str, kind: Kind, got: &Tensor, reference: &Tensor) {
     assert_eq!(got.size(), reference.size(), "{name}");
-    let largest = reference.abs().max().double_value(&[]).max(1e-3);
+    // Inputs are of order one. Where their products cancel, as in the norm of a single number or the attention to a
+    // single key, what remains is rounding of that order.
+    let largest = reference.abs().max().double_value(&[]).max(1.0);
     let worst = (got.to_kind(Kind::Double) - reference).abs().max().double_value(&[]) / largest;
     assert!(worst <= bound(kind), "{name} in {kind:?}: {worst:e} of the largest value");
 }

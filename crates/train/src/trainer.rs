@@ -153,15 +153,15 @@ impl Trainer {
         let gib = |bytes: u64| format!("{:.2}", bytes as f64 / f64::from(1 << 30));
         tracing::info!(
             "memory of a step of {shape:?} tokens, GiB: weights {}, gradients {}, optimizer {}, kept by blocks {} ({} of \
-             {} computed again), at work {}, logits {}, together {}",
+             {} computed again), at the head {}, most activations at once {}, together {}",
             gib(plan.weights),
             gib(plan.gradients),
             gib(plan.optimizer),
             gib(plan.kept.iter().sum()),
             plan.recomputed.iter().filter(|&&again| again).count(),
             plan.recomputed.len(),
-            gib(plan.working),
             gib(plan.logits),
+            gib(plan.activations),
             gib(plan.total()),
         );
         self.recomputed = Some((shape, plan.recomputed));

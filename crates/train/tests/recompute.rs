@@ -3,10 +3,13 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Expected, fixture};
-use llama_pro_checkpoint::Checkpoint;
 use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step};
+use llama_pro_checkpoint::{Checkpoint, ConfigFile, LlamaConfig};
 use llama_pro_model::{Llama, LoadOptions, Trained};
+use llama_pro_torch_ext::MemoryMeter;
 use llama_pro_train::{Dtype, Keep, MicroBatch, TrainConfig, Trainer, trained_parts};
 use tch::{Kind, Tensor};
 
@@ -80,4 +83,50 @@ fn the_plan_knows_what_is_trained() {
     let config = TrainConfig::new(3, 8, 2e-3);
     let trainer = Trainer::new(model(Trained::All, Kind::Float), None, &config, Keep::default()).unwrap();
     assert_eq!((plan.optimizer, plan.gradients), trainer.state_bytes());
+}
+
+/// A model large enough that its tensors are most of the memory, and small enough for a test.
+fn config() -> LlamaConfig {
+    let text = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":128,
+        "intermediate_size":352,"num_hidden_layers":6,"num_attention_heads":4,"num_key_value_heads":2,
+        "vocab_size":1000,"max_position_embeddings":256,"rms_norm_eps":1e-5,"hidden_act":"silu",
+        "tie_word_embeddings":false}"#;
+    ConfigFile::from_json(Path::new("config.json"), text).unwrap().llama().unwrap()
+}
+
+/// What the plan says against what libtorch's allocator reports, over two whole steps.
+#[test]
+fn the_plan_is_within_a_tenth_of_what_is_measured() {
+    tch::set_num_threads(1);
+    let names = |blocks: &[usize]| {
+        let of = |name: &String| blocks.iter().any(|i| name.starts_with(&format!("model.layers.{i}.")));
+        Trained::Names(config().parameters().into_iter().map(|spec| spec.name).filter(of).collect())
+    };
+    for kind in [Kind::Float, Kind::BFloat16] {
+        for trained in [names(&[2, 5]), Trained::All] {
+            for recompute in [Recompute::None, Recompute::NewBlocks, Recompute::AllBlocks] {
+                let dtype = if kind == Kind::Float { Dtype::F32 } else { Dtype::Bf16 };
+                let train = TrainConfig { recompute, dtype, ..TrainConfig::new(3, 8, 1e-3) };
+                let meter = MemoryMeter::start().unwrap();
+                let options =
+                    LoadOptions { trained: trained.clone(), kind: Some(kind), ..LoadOptions::default() };
+                let model = Llama::random(config(), &options).unwrap();
+                let mut trainer = Trainer::new(model, None, &train, Keep::default()).unwrap();
+                let ids = Tensor::randint(1000, [4, 160], (Kind::Int64, tch::Device::Cpu));
+                let micro = MicroBatch::tokens(&ids);
+                for step in 1..=2 {
+                    trainer.step(std::slice::from_ref(&micro), step, 1e-3).unwrap();
+                }
+                let plan = trainer.memory_plan(&micro);
+                let measured = meter.read().unwrap().1 as f64;
+                let ratio = plan.total() as f64 / measured;
+                let what = if matches!(trained, Trained::All) { "all" } else { "added" };
+                println!("{what} {kind:?} {recompute}: plan / measured = {ratio:.3}");
+                assert!(
+                    (ratio - 1.0).abs() <= 0.1,
+                    "{what} {kind:?} {recompute}: {ratio:.3} of {measured} bytes, {plan:?}"
+                );
+            }
+        }
+    }
 }

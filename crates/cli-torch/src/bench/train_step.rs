@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained as Parts, flops_per_token};
 use llama_pro_checkpoint::{ConfigFile, LlamaConfig};
 use llama_pro_model::{Llama, LoadOptions, Trained, choose_device};
+use llama_pro_torch_ext::MemoryMeter;
 use llama_pro_train::{Dtype, Keep, MicroBatch, Parameters, TrainConfig, Trainer};
 use serde_json::json;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let parameters = config.parameter_count();
 
     tch::manual_seed(0);
-    let before = resident("VmRSS");
+    let meter = MemoryMeter::start()?;
     let model = Llama::random(config, &LoadOptions { device, kind: Some(kind), trained, added: blocks })?;
     let train = TrainConfig {
         dtype,
@@ -107,7 +108,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let step_s = median(times.split_off(2));
     let rate = gemm_rate((batch * length) as i64, hidden as i64, inner as i64, kind, device);
-    let used = peak.saturating_sub(if device == Device::Cpu { before } else { 0 });
+    let tensors = if device == Device::Cpu { meter.read()?.1.unsigned_abs() } else { peak };
+    drop(meter);
     let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let word =
         |v: Option<clap::builder::PossibleValue>| v.map(|v| v.get_name().to_owned()).unwrap_or_default();
@@ -119,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "dtype": word(args.dtype.to_possible_value()), "recompute": args.recompute.to_string(),
             "batch": batch, "seq": length, "step_s": round(step_s, 4),
             "tokens_per_s": round((batch * length) as f64 / step_s, 1), "peak_mib": peak >> 20,
-            "model_mib": used >> 20, "plan_mib": plan.total() >> 20,
+            "tensor_mib": tensors >> 20, "plan_mib": plan.total() >> 20,
             "params": parameters, "trainable": trainer.n_trained(), "loss": round(loss, 4),
             "flops": flops, "gflops_per_s": round(flops / step_s / 1e9, 1), "gemm_gflops_per_s": round(rate / 1e9, 1),
             "gemm_fraction": round(flops / step_s / rate, 3),

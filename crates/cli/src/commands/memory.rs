@@ -18,9 +18,9 @@ pub(crate) struct StepMemory {
     /// What one frozen block above the lowest trained one keeps, and one trained block; below it nothing is kept.
     frozen_block: u64,
     trained_block: u64,
-    /// All blocks together, with what one block needs at work.
+    /// Everything that depends on the rows, at the moment when it is most: the head's part is in it.
     activations: u64,
-    logits: u64,
+    head: u64,
     total: u64,
     /// The largest number of rows whose step stays within the limit.
     rows_that_fit: u64,
@@ -54,8 +54,8 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                     state: one.weights + one.gradients + one.optimizer,
                     frozen_block: kept(false),
                     trained_block: kept(true),
-                    activations: one.activations() - one.logits,
-                    logits: one.logits,
+                    activations: one.activations,
+                    head: one.logits,
                     total: one.total(),
                     rows_that_fit: most(|rows| plan(rows).total() <= limit),
                     flops_per_token: flops_per_token(config, trained, length),
@@ -93,7 +93,7 @@ pub(crate) fn show(plans: &[StepMemory], length: u64, limit: u64) {
     let rows = plans.iter().map(|p| {
         let words = [p.mode.to_owned(), p.dtype.to_owned(), p.recompute.clone()];
         let sizes =
-            [p.state, p.frozen_block, p.trained_block, p.activations, p.logits, p.total].map(output::bytes);
+            [p.state, p.frozen_block, p.trained_block, p.activations, p.head, p.total].map(output::bytes);
         let fit = match p.rows_that_fit {
             0 => "none".to_owned(),
             n => n.to_string(),
@@ -108,7 +108,7 @@ pub(crate) fn show(plans: &[StepMemory], length: u64, limit: u64) {
         "frozen block",
         "trained block",
         "activations",
-        "logits",
+        "of it head",
         "sum",
         "rows",
     ];
