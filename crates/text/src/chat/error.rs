@@ -51,7 +51,7 @@ pub enum ChatError {
         /// Number of the record, from 1; in JSON lines, of the line.
         record: usize,
         /// What is wrong.
-        reason: Box<ChatError>,
+        reason: Box<Self>,
     },
 }
 
