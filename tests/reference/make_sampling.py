@@ -18,7 +18,8 @@ import json
 import sys
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 
 def processors(out):
@@ -82,18 +83,19 @@ def processors(out):
 
 
 def greedy(folder, out):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # transformers 5.23 loses a leading space of LLaMA-2's tokenizers; the file itself is what counts.
+    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     prompts = ["Once upon a time", "The little dog", "Lily and Tom went to the", "One day, a bird", "\u00e9t\u00e9 was a",
                " two  spaces", "He said \"hello"]
     records = []
     for prompt in prompts:
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        ids = torch.tensor([tokenizer.encode(prompt).ids])
         with torch.inference_mode():
             full = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=80, do_sample=False,
                                   pad_token_id=0)[0]
         records.append(dict(prompt=prompt, prompt_ids=ids[0].tolist(), new_ids=full[ids.shape[1]:].tolist(),
-                            text=tokenizer.decode(full, skip_special_tokens=True)))
+                            text=tokenizer.decode(full.tolist(), skip_special_tokens=True)))
     with open(out, "w") as file:
         json.dump(records, file, indent=1)
         file.write("\n")

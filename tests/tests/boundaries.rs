@@ -10,25 +10,27 @@ use llama_pro_tests::{root, text_files};
 use serde_json::Value;
 
 /// The crates, the level of each, and the workspace crates it may use. Arrows run downwards only.
-const CRATES: [(&str, u32, &[&str]); 12] = [
+const CRATES: [(&str, u32, &[&str]); 13] = [
     ("checkpoint", 1, &[]),
     ("text", 1, &[]),
     ("run", 1, &[]),
+    ("sandbox", 1, &[]),
     ("expand", 2, &["checkpoint"]),
     ("shards", 2, &[]),
-    ("eval", 2, &["text"]),
-    ("corpus", 3, &["shards", "text"]),
-    ("cli", 3, &["checkpoint", "expand", "run"]),
-    ("torch-ext", 4, &[]),
-    ("model", 5, &["torch-ext", "checkpoint", "eval"]),
-    ("train", 6, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),
+    ("eval", 2, &["text", "sandbox"]),
+    ("corpus", 3, &["run", "shards", "text"]),
+    ("cli", 4, &["checkpoint", "corpus", "expand", "run", "text"]),
+    ("torch-ext", 5, &[]),
+    ("model", 6, &["torch-ext", "checkpoint", "eval"]),
+    ("train", 7, &["model", "torch-ext", "checkpoint", "expand", "run", "shards", "eval"]),
     (
         "cli-torch",
-        7,
+        8,
         &[
             "checkpoint",
             "text",
             "run",
+            "sandbox",
             "expand",
             "shards",
             "eval",
@@ -42,7 +44,7 @@ const CRATES: [(&str, u32, &[&str]); 12] = [
 ];
 
 /// The level from which on libtorch is linked.
-const LIBTORCH: u32 = 4;
+const LIBTORCH: u32 = 5;
 
 /// What stands for libtorch in the graph.
 const BINDINGS: [&str; 2] = ["tch", "torch-sys"];

@@ -18,6 +18,7 @@ mod pins;
 mod probe;
 mod progress;
 mod python;
+mod regress;
 mod stages;
 
 use std::ffi::OsString;
@@ -61,6 +62,12 @@ enum Word {
     Check,
     /// test, then check, with the time of each stage
     Ci,
+    /// The first steps of training runs against the curves in tests/golden
+    Regress {
+        /// Write the curves down in place of comparing, with the reason why they may change
+        #[arg(long, value_name = "REASON")]
+        bless: Option<String>,
+    },
     /// Measure beside the peers in one run, as medians of alternating runs. What is not known here is llama-pro's bench
     Bench {
         /// What to measure, and its arguments
@@ -118,6 +125,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Word::Test { args } => stages::test(&host, &args),
         Word::Check => stages::check(&host),
         Word::Ci => stages::ci(&host),
+        Word::Regress { bless } => regress::run(&host, bless.as_deref()),
         Word::Bench { words } => bench::run(&host, &words),
         Word::Program(words) => stages::program(&host, &words),
     }

@@ -11,6 +11,7 @@ mod check;
 mod checkpoint;
 mod config;
 mod copy;
+pub mod cost;
 mod error;
 mod fields;
 mod file;

@@ -2,7 +2,9 @@
 //! this one with the same arguments.
 #![expect(clippy::print_stdout, reason = "the program speaks")]
 
+mod bench;
 mod debug;
+mod eval;
 mod generate;
 mod pretrain;
 mod recipe;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use llama_pro_cli::exit;
+use llama_pro_eval::Error as Eval;
 use llama_pro_model::Error as Model;
 use llama_pro_train::Error as Train;
 
@@ -32,17 +35,25 @@ struct Cli {
 enum Command {
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     Pretrain(pretrain::Args),
+    /// How fast training and the model are on this machine, as JSON lines.
+    Bench(bench::Args),
     /// Continues texts: greedy or sampled, one or many at a time.
     Generate(generate::Args),
     /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
     Sft(sft::Args),
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
+    /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
+    Eval(eval::Args),
     /// Proves from the bytes that an expanded folder is what it says, and runs it beside its base.
     Verify(llama_pro_cli::verify::Args),
 }
 
 fn main() -> ExitCode {
+    // The program is also what starts model-written code, in a process of its own and before anything else is there.
+    if let Some(code) = llama_pro_sandbox::launcher(std::env::args_os()) {
+        return code;
+    }
     exit::report(|| run(Cli::parse()), failed, llama_pro_model::is_guarded)
 }
 
@@ -61,6 +72,7 @@ fn failed(error: &anyhow::Error) -> bool {
                     | Train::FrozenChanged(_)
             )
         ) || matches!(cause.downcast_ref::<Model>(), Some(Model::Torch(_) | Model::Shim(_)))
+            || matches!(cause.downcast_ref::<Eval>(), Some(Eval::Died { .. }))
     })
 }
 
@@ -68,9 +80,11 @@ fn run(cli: Cli) -> Result<()> {
     start_torch(cli.threads);
     match cli.command {
         Command::Pretrain(args) => pretrain::run(&args, cli.threads),
+        Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Sft(args) => sft::run(&args, cli.threads),
         Command::Debug(args) => debug::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
     }
 }

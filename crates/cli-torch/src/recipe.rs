@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use llama_pro_corpus::SourceKind;
 use llama_pro_expand::Placement;
+use llama_pro_shards::Packing;
 use llama_pro_train::{Keep, Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,10 @@ pub(crate) struct Data {
     /// Whether tokens see only their own document. Default true.
     #[serde(default = "yes")]
     pub(crate) mask_documents: bool,
+    /// How documents become rows: `split`, one after the other and cut where a row ends, or `best-fit`, whole where they
+    /// fit in a row, which ends in padding and keeps documents apart whatever `mask-documents` says. Default split.
+    #[serde(default)]
+    pub(crate) packing: Packing,
     /// BOS before each document. Default: if the tokenizer has one; true requires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bos: Option<bool>,

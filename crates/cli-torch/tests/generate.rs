@@ -5,7 +5,9 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use common::{fixture, run_list};
 use serde_json::Value;
@@ -36,14 +38,18 @@ fn check(model: &Path, expected: &[Value]) {
     let together = json(model, &all);
     assert_eq!(together.len(), prompts.len());
     for ((prompt, expected), together) in prompts.iter().zip(expected).zip(&together) {
+        assert_eq!(together["tokens"], expected["new_ids"], "{prompt:?} side by side");
+        let whole = expected["text"].as_str().unwrap();
+        assert_eq!(format!("{prompt}{}", together["text"].as_str().unwrap()), whole);
+    }
+    // A program each: some of them.
+    for (prompt, expected) in prompts.iter().zip(expected).skip(4).take(2) {
         let alone = json(model, &["--max-new-tokens", "80", "--prompt", prompt]).remove(0);
         assert_eq!(alone["tokens"], expected["new_ids"], "{prompt:?}");
-        assert_eq!(together["tokens"], expected["new_ids"], "{prompt:?} side by side");
         assert_eq!(alone["prompt_tokens"], expected["prompt_ids"].as_array().unwrap().len(), "{prompt:?}");
-        // transformers decodes prompt and answer together, and drops the space that SentencePiece puts first.
         let text = format!("{prompt}{}", alone["text"].as_str().unwrap());
         let whole = expected["text"].as_str().unwrap();
-        assert_eq!(text.trim_start(), whole.trim_start(), "{prompt:?}");
+        assert_eq!(text, whole, "{prompt:?}");
         let plain = ["generate", model.to_str().unwrap(), "--max-new-tokens", "80", "--prompt", prompt];
         let streamed = run_list(Path::new("."), &[&plain[..], &["--dtype", "f32"]].concat()).ok();
         assert_eq!(streamed.stdout, format!("{text}\n"), "{prompt:?} streamed");
@@ -117,7 +123,7 @@ fn what_cannot_be_generated_is_one_line() {
     let bare = fixture("llama2");
     assert!(refused(&[bare.to_str().unwrap(), "--prompt", "x"]).contains("tokenizer"));
     assert!(refused(&["nowhere", "--prompt", "x"]).contains("nowhere"));
-    assert!(refused(&[tiny, "--prompt", "x", "--temperature", "-1"]).contains("temperature is -1"));
+    assert!(refused(&[tiny, "--prompt", "x", "--temperature=-1"]).contains("temperature is -1"));
     assert!(refused(&[tiny, "--prompt", "x", "--top-p", "1.5"]).contains("top-p is 1.5"));
     assert!(refused(&[tiny, "--prompt", "x", "--stop", ""]).contains("--stop"));
     assert!(refused(&[tiny, "--prompt", "x", "--base-path"]).contains("no base path"));
@@ -131,4 +137,57 @@ fn what_cannot_be_generated_is_one_line() {
     }
     fs::copy(Path::new(tiny).join("tokenizer.json"), other.join("tokenizer.json")).unwrap();
     assert!(refused(&["other", "--prompt", "x"]).contains("do not belong together"));
+}
+
+/// A conversation through pipes: each answer is the continuation of the whole conversation as the template writes it.
+#[test]
+fn a_conversation_goes_on_from_its_history() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let chat = |input: &str, more: &[&str]| {
+        let mut command = common::program(Path::new("."));
+        command.args([
+            "--threads",
+            "1",
+            "generate",
+            tiny,
+            "--chat",
+            "--dtype",
+            "f32",
+            "--max-new-tokens",
+            "12",
+        ]);
+        command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    // What the built-in template says, by hand; `</s>` between the turns is a token of its own, so text cannot give it.
+    let first = "<|system|>\nBe brief\n<|user|>\nWhat is it?\n<|assistant|>\n";
+    let answer = json(Path::new(tiny), &["--prompt", first, "--max-new-tokens", "12"]).remove(0);
+    let answer = answer["text"].as_str().unwrap();
+    let args = ["--template", "tulu", "--system", "Be brief"];
+    let input = "What is it?\n\nWhat is it?\n/new\nWhat is it?\n/what\n</s>\n/system\nWhat is it?\n";
+    let (code, out, err) = chat(input, &args);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with(&format!("{answer}\n")), "{out:?} against {answer:?}");
+    let (_, second_alone, _) = chat("What is it?\n", &["--template", "tulu"]);
+    let rest = &out[answer.len() + 1..];
+    let (middle, last) = rest.split_at(rest.len() - second_alone.len());
+    assert_eq!(last, second_alone, "without the system prompt");
+    assert!(middle.ends_with(&format!("{answer}\n")), "anew: {middle:?}");
+    assert_ne!(
+        middle.strip_suffix(&format!("{answer}\n")).unwrap(),
+        format!("{answer}\n"),
+        "the history counts"
+    );
+    assert!(err.contains("no command /what") && err.contains("`</s>` would be read"), "{err}");
+    let (code, out, err) = chat("x\n", &[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("has no chat template: --template names one of tulu"), "{err}");
 }

@@ -26,6 +26,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// How fast one part is, as one JSON line: tokenize; train-step and others by the other program.
+    #[command(disable_help_flag = true)]
+    Bench(Passed),
     /// What a model folder holds: shape, parameters, dtypes, new blocks, memory to train it.
     Inspect(commands::inspect::Args),
     /// Block expansion: new blocks that change nothing until they are trained.
@@ -34,12 +37,17 @@ enum Command {
     Verify(verify::Args),
     /// Takes the new blocks out again.
     Strip(commands::strip::Args),
+    /// Raw corpora to token shards, with an account of every document. With no argument: the embedded miniature.
+    Prepare(commands::prepare::Args),
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Pretrain(Passed),
     /// Continues texts: greedy or sampled, one or many at a time.
     #[command(disable_help_flag = true)]
     Generate(Passed),
+    /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
+    #[command(disable_help_flag = true)]
+    Eval(Passed),
     /// Instruction tuning of a model folder or of the last pretrain run. With no argument: the embedded miniature.
     #[command(disable_help_flag = true)]
     Sft(Passed),
@@ -63,14 +71,18 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
+        Command::Bench(Passed { rest }) if commands::bench::is_here(&rest) => commands::bench::run(rest),
+        Command::Bench(_) => with_torch(),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Expand(args) => commands::expand::run(&args),
         Command::Verify(args) if args.logits => with_torch(),
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
+        Command::Prepare(args) => commands::prepare::run(&args, cli.threads),
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })
         | Command::Debug(Passed { rest })
+        | Command::Eval(Passed { rest })
         | Command::Generate(Passed { rest })
         | Command::Sft(Passed { rest }) => {
             drop((rest, cli.threads)); // they go over as they were typed

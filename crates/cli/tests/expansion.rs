@@ -222,6 +222,19 @@ fn inspect_counts_what_is_there() {
                 expected.push(memory("all", dtype, all));
             }
             assert_eq!(found["train_memory"], json!(expected));
+            // The plan of a step stands on the same state, and computing more again never takes more.
+            let plans = found["step_memory"].as_array().unwrap();
+            let state = |m: &Value| -> u64 {
+                ["weights", "gradients", "optimizer"].iter().map(|key| m[*key].as_u64().unwrap()).sum()
+            };
+            for memory in found["train_memory"].as_array().unwrap() {
+                let same = |p: &&Value| p["mode"] == memory["mode"] && p["dtype"] == memory["dtype"];
+                let of: Vec<&Value> = plans.iter().filter(same).collect();
+                assert_eq!(of.len(), if memory["mode"] == "added" { 3 } else { 2 });
+                assert!(of.iter().all(|p| p["state"] == state(memory)), "{of:?}");
+                let totals: Vec<u64> = of.iter().map(|p| p["total"].as_u64().unwrap()).collect();
+                assert!(totals.is_sorted_by(|a, b| a >= b), "{totals:?}");
+            }
             let text = run(dir, &format!("inspect {folder}")).ok().stdout;
             assert!(
                 text.contains(&format!("({all})")) && text.contains(&format!("{blocks} blocks")),

@@ -12,7 +12,7 @@ mod rust_file;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Documents, Loss};
+use crate::document::{Loss, OnError, Raw};
 use crate::error::{Error, Result};
 use crate::readers::{Listing, files, listing};
 use crate::source::Environment;
@@ -56,7 +56,7 @@ impl CargoSource {
         let mut files = Vec::new();
         for located in locate::crates(&self.crates, environment)? {
             // A package's .gitignore tells what its author does not commit, not what was published.
-            let listed = listing::walk(&located.folder, false, |_, id| wanted(id))?;
+            let listed = listing::walk(&located.folder, false, OnError::Stop, |_, id| wanted(id))?;
             files.extend(listed.into_iter().map(|mut file| {
                 file.id = format!("{}/{}", located.label, file.id);
                 file
@@ -67,7 +67,7 @@ impl CargoSource {
         Ok(listing)
     }
 
-    pub(crate) fn read_code(&self, inputs: &Listing) -> Documents {
+    pub(crate) fn read_code(&self, inputs: &Listing) -> Raw {
         files::read(inputs, self.max_file_bytes, |_, text| {
             if rust_file::is_generated(text) {
                 return Err(Loss::Generated);
@@ -77,7 +77,7 @@ impl CargoSource {
         })
     }
 
-    pub(crate) fn read_prose(&self, inputs: &Listing) -> Documents {
+    pub(crate) fn read_prose(&self, inputs: &Listing) -> Raw {
         let mut cleaner = prose::Cleaner::default();
         files::read(inputs, self.max_file_bytes, move |id, text| cleaner.document(id, text))
     }

@@ -19,6 +19,33 @@ pub struct Document {
     pub id: String,
     /// UTF-8 text with `\n` line endings and no NUL.
     pub text: String,
+    /// What the source says of it.
+    pub meta: Meta,
+}
+
+/// What is known of a document besides its text, as far as its source tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Path of the file in its repository or folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Licences, as SPDX identifiers where the source has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub license: Vec<String>,
+    /// Programming or natural language, in lower case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+/// What happens when an input cannot be read or used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// One error that names it, and nothing is written.
+    #[default]
+    Stop,
+    /// It is left out, counted as failed under a name, and the rest goes on.
+    Skip,
 }
 
 /// What came in and what became of it. `seen = kept + dropped + failed`, always.
@@ -39,6 +66,27 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Adds the counts of another stream.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.kept += other.kept;
+        self.bytes += other.bytes;
+        self.nuls_removed += other.nuls_removed;
+        for (mine, others) in [(&mut self.dropped, &other.dropped), (&mut self.failed, &other.failed)] {
+            for (reason, n) in others {
+                *mine.entry(reason.clone()).or_default() += n;
+            }
+        }
+    }
+
+    /// Documents that were kept up to here and are dropped after all.
+    pub(crate) fn drop_kept(&mut self, rule: &str, documents: u64) {
+        if documents > 0 {
+            self.kept -= documents;
+            *self.dropped.entry(rule.to_owned()).or_default() += documents;
+        }
+    }
+
     /// Kept, dropped and failed together; equals `seen`.
     pub fn accounted(&self) -> u64 {
         self.kept + self.dropped.values().sum::<u64>() + self.failed.values().sum::<u64>()
@@ -57,7 +105,7 @@ impl std::fmt::Display for Counts {
 
 /// Why something that came in did not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// Larger than max-file-bytes or max-document-bytes.
     TooLarge,
     /// The source's max-bytes was reached by others.
@@ -74,10 +122,25 @@ pub(crate) enum Loss {
     TooShort,
     /// Not valid UTF-8.
     NotUtf8,
+    /// A line that is no JSON object.
+    NotJson,
+    /// The object or row lacks a field that the recipe names, or it is not a text.
+    NoField,
+    /// A line longer than the limit.
+    LongLine,
+    /// A file that ends early or is damaged; what came before the damage was read.
+    Damaged,
+    /// A compressed file that grows beyond the limit; what came before it was read.
+    Bomb,
+    /// A file or folder that the system does not let be read.
+    Unreadable,
+    /// A file whose content changed while it was read; none of it is kept.
+    Changed,
 }
 
 impl Loss {
-    fn name(self) -> &'static str {
+    /// As reports spell it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::TooLarge => "too-large",
             Self::OverMaxBytes => "over-max-bytes",
@@ -87,18 +150,33 @@ impl Loss {
             Self::NoProse => "no-prose",
             Self::TooShort => "too-short",
             Self::NotUtf8 => "not-utf8",
+            Self::NotJson => "not-json",
+            Self::NoField => "no-field",
+            Self::LongLine => "line-too-long",
+            Self::Damaged => "damaged-file",
+            Self::Bomb => "decompression-bomb",
+            Self::Unreadable => "unreadable",
+            Self::Changed => "changed-while-read",
         }
     }
 
-    fn is_failure(self) -> bool {
-        matches!(self, Self::NotUtf8)
+    /// Whether it could not be read, as opposed to left out by a rule.
+    pub fn is_failure(self) -> bool {
+        use Loss::{Bomb, Changed, Damaged, LongLine, NoField, NotJson, NotUtf8, Unreadable};
+        matches!(self, NotUtf8 | NotJson | NoField | LongLine | Damaged | Bomb | Unreadable | Changed)
     }
 }
 
 /// What a reader gives for each unit that it reads.
 pub(crate) enum Item {
     Document(Document),
-    Lost { id: String, loss: Loss },
+    Lost { id: String, loss: Loss, detail: String },
+}
+
+impl Item {
+    pub(crate) fn lost(id: String, loss: Loss) -> Self {
+        Self::Lost { id, loss, detail: String::new() }
+    }
 }
 
 /// How many units a reader has taken in; the reader counts, the stream compares.
@@ -110,13 +188,37 @@ impl Intake {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A boxed stream of what a reader finds.
-pub(crate) type Items = Box<dyn Iterator<Item = Result<Item>> + Send>;
+/// A boxed stream of what a reader finds. A reader can go on after an error: what failed is counted already, and
+/// the next call gives what comes after it.
+pub(crate) type Items = Box<dyn Iterator<Item = Result<Item>>>;
+
+/// A source that has been opened.
+pub(crate) struct Raw {
+    pub(crate) items: Items,
+    pub(crate) intake: Intake,
+    pub(crate) place: String,
+}
+
+impl Raw {
+    /// Errors that concern one input become a counted loss.
+    pub(crate) fn lenient(self) -> Self {
+        let items = self.items.map(|item| {
+            item.or_else(|error| match error.loss() {
+                Some((id, loss)) => {
+                    tracing::warn!("skipped: {error}");
+                    Ok(Item::Lost { id, loss, detail: error.to_string() })
+                }
+                None => Err(error),
+            })
+        });
+        Self { items: Box::new(items), ..self }
+    }
+}
 
 /// The documents of one source, in an order that does not depend on the machine. Ends after the first error.
 pub struct Documents {
@@ -129,7 +231,8 @@ pub struct Documents {
 }
 
 impl Documents {
-    pub(crate) fn new(items: Items, intake: Intake, place: String) -> Self {
+    pub(crate) fn new(raw: Raw) -> Self {
+        let Raw { items, intake, place } = raw;
         Self { items, intake, place, counts: Counts::default(), seen_texts: HashSet::new(), ended: false }
     }
 
@@ -162,7 +265,7 @@ impl Documents {
         }
         self.counts.kept += 1;
         self.counts.bytes += text.len() as u64;
-        Some(Document { id: document.id, text })
+        Some(Document { text, ..document })
     }
 
     fn finish(&mut self) -> Option<Result<Document>> {
@@ -185,7 +288,7 @@ impl Iterator for Documents {
                     self.ended = true;
                     return Some(Err(error));
                 }
-                Some(Ok(Item::Lost { id, loss })) => self.lose(&id, loss),
+                Some(Ok(Item::Lost { id, loss, .. })) => self.lose(&id, loss),
                 Some(Ok(Item::Document(document))) => {
                     if let Some(document) = self.admit(document) {
                         return Some(Ok(document));
@@ -198,21 +301,21 @@ impl Iterator for Documents {
 }
 
 /// 128 bits of blake3: two different texts of one corpus do not meet.
-fn content_key(text: &str) -> u128 {
+pub(crate) fn content_key(text: &str) -> u128 {
     let mut key = [0; 16];
     key.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
     u128::from_le_bytes(key)
 }
 
 /// `\r\n` to `\n`, no byte order mark, no NUL; and how many NULs there were.
-fn normalise(mut text: String) -> (String, u64) {
+pub(crate) fn normalise(mut text: String) -> (String, u64) {
     if let Some(rest) = text.strip_prefix('\u{feff}') {
         text = rest.to_owned();
     }
-    if text.contains("\r\n") {
+    if memchr::memchr(b'\r', text.as_bytes()).is_some() && text.contains("\r\n") {
         text = text.replace("\r\n", "\n");
     }
-    let nuls = text.bytes().filter(|byte| *byte == 0).count() as u64;
+    let nuls = memchr::memchr_iter(0, text.as_bytes()).count() as u64;
     if nuls > 0 {
         text = text.replace('\0', "");
     }
@@ -226,11 +329,12 @@ mod tests {
     fn stream(items: Vec<Item>, intake: u64) -> Documents {
         let counter = Intake::default();
         (0..intake).for_each(|_| counter.one());
-        Documents::new(Box::new(items.into_iter().map(Ok)), counter, "here".to_owned())
+        let items = Box::new(items.into_iter().map(Ok));
+        Documents::new(Raw { items, intake: counter, place: "here".to_owned() })
     }
 
     fn document(id: &str, text: &str) -> Item {
-        Item::Document(Document { id: id.to_owned(), text: text.to_owned() })
+        Item::Document(Document { id: id.to_owned(), text: text.to_owned(), meta: Meta::default() })
     }
 
     #[test]
@@ -239,11 +343,11 @@ mod tests {
             document("a", "\u{feff}one\r\ntwo\0\n"),
             document("b", "one\ntwo\n"),
             document("c", " \n\0"),
-            Item::Lost { id: "d".to_owned(), loss: Loss::NotUtf8 },
+            Item::lost("d".to_owned(), Loss::NotUtf8),
         ];
         let mut stream = stream(items, 4);
         let kept: Vec<_> = stream.by_ref().map(Result::unwrap).collect();
-        assert_eq!(kept, [Document { id: "a".to_owned(), text: "one\ntwo\n".to_owned() }]);
+        assert_eq!((kept.len(), kept[0].id.as_str(), kept[0].text.as_str()), (1, "a", "one\ntwo\n"));
         let counts = stream.counts();
         assert_eq!((counts.seen, counts.accounted(), counts.kept, counts.bytes), (4, 4, 1, 8));
         assert_eq!(counts.nuls_removed, 2);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::document::Loss;
+
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -64,6 +66,26 @@ pub enum Error {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
+        /// What kind of fault it is.
+        loss: Loss,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// A parquet file that cannot be read as one.
+    #[error("{}: not a readable parquet file: {message}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        message: String,
+    },
+    /// A row of a parquet file is not what was promised.
+    #[error("{}: row {row}: {message}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1.
+        row: u64,
         /// What was expected and what was found.
         message: String,
     },
@@ -160,9 +182,27 @@ pub enum Error {
         /// What the tokenizer said.
         source: llama_pro_text::Error,
     },
+    /// A run that was asked to stop.
+    #[error("stopped; the next run goes on where this one was")]
+    Stopped,
+    /// Another process writes to the same folder.
+    #[error("{}: another process is preparing here", path.display())]
+    Busy {
+        /// The output folder.
+        path: PathBuf,
+    },
+    /// A file of the work folder is not what was written there.
+    #[error("{}: damaged; remove it, or run again with --force", path.display())]
+    Work {
+        /// The file.
+        path: PathBuf,
+    },
     /// A shard could not be written or read back.
     #[error(transparent)]
     Shard(#[from] llama_pro_shards::Error),
+    /// A report could not be written.
+    #[error(transparent)]
+    Report(#[from] llama_pro_run::Error),
     /// A value could not be written as JSON.
     #[error("cannot write {what} as JSON: {source}")]
     Json {
@@ -174,6 +214,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The input that this error is about and what it counts as, where the rest of the corpus can go on without it.
+    pub(crate) fn loss(&self) -> Option<(String, Loss)> {
+        let file = |path: &PathBuf| path.display().to_string();
+        Some(match self {
+            Self::Io { action: "read" | "list", path, .. } => (file(path), Loss::Unreadable),
+            Self::Walk { path, .. } => (file(path), Loss::Unreadable),
+            Self::Decompress { path, .. } | Self::Parquet { path, .. } => (file(path), Loss::Damaged),
+            Self::Bomb { path, .. } => (file(path), Loss::Bomb),
+            Self::Line { path, line, loss, .. } => (format!("{}:{line}", path.display()), *loss),
+            Self::Row { path, row, .. } => (format!("{}:{row}", path.display()), Loss::NoField),
+            _ => return None,
+        })
+    }
+
     /// For `map_err`: an I/O error with the path and what was tried.
     pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }

@@ -14,7 +14,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, Documents, Intake, Item};
+use crate::document::{Document, Intake, Item, Items, Meta, Raw};
 use crate::error::{Error, Result};
 use crate::readers::Listing;
 use draw::Draw;
@@ -41,14 +41,16 @@ impl MathSource {
     }
 }
 
-pub(crate) fn read(source: &MathSource, inputs: &Listing) -> Documents {
+pub(crate) fn read(source: &MathSource, inputs: &Listing) -> Raw {
     let intake = Intake::default();
     let (seed, counter) = (source.seed, intake.clone());
     let items = (0..source.documents).map(move |index| {
         counter.one();
-        Ok(Item::Document(Document { id: format!("math-{seed}:{index}"), text: problem(seed, index) }))
+        let id = format!("math-{seed}:{index}");
+        Ok(Item::Document(Document { id, text: problem(seed, index), meta: Meta::default() }))
     });
-    Documents::new(Box::new(items), intake, inputs.place.clone())
+    let items: Items = Box::new(items);
+    Raw { items, intake, place: inputs.place.clone() }
 }
 
 /// A problem before it is written down.

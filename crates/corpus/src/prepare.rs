@@ -15,11 +15,12 @@ use llama_pro_text::Tokenizer;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Document, Documents};
+use crate::document::{Document, Documents, OnError};
 use crate::error::{Error, Result};
 use crate::source::{Environment, SourceKind};
 use crate::split::{is_validation, sample_key};
 use collect::Collector;
+pub(crate) use fingerprint::file_digest;
 pub use manifest::{Manifest, OutputFile, Side};
 
 /// How documents become shards.
@@ -90,8 +91,11 @@ pub fn prepare(
     check_name(name)?;
     options.check()?;
     source.check()?;
+    if let SourceKind::Prepared(prepared) = source {
+        return prepared.open(name, environment, tokenizer, options);
+    }
     let marks = Marks::new(tokenizer, options)?;
-    let inputs = source.inputs(environment)?;
+    let inputs = source.inputs(environment, OnError::Stop)?;
     let fingerprint = fingerprint::of(source, &inputs, tokenizer, &marks, options)?;
     let manifest_path = out.join(format!("{name}.json"));
     let train = out.join(format!("{name}-train"));
@@ -112,7 +116,7 @@ pub fn prepare(
             None => None,
         },
     };
-    let mut documents = source.read(&inputs)?;
+    let mut documents = Documents::new(source.open(&inputs, OnError::Stop)?);
     loop {
         let batch = next_batch(&mut documents)?;
         if batch.is_empty() {
@@ -181,7 +185,7 @@ impl PrepareOptions {
 }
 
 /// The name becomes part of file names.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         let message = format!("expected letters, digits, `-`, `_` and `.` for file names, found {name:?}");
@@ -258,7 +262,7 @@ fn tokenise(
     options: &PrepareOptions,
 ) -> Result<Vec<Tokenised>> {
     let one = |document: Document| {
-        let Document { id, text } = document;
+        let Document { id, text, .. } = document;
         let validation = is_validation(&text, options.validation, options.split_seed);
         let key = sample_key(&text, options.split_seed);
         let text_bytes = text.len() as u64;

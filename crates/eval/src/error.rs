@@ -47,7 +47,51 @@ pub enum Error {
         /// The table that has it: `before` or `after`.
         found: &'static str,
     },
-    /// A file that is not a table of scores.
+    /// A benchmark without its data.
+    #[error("{task}: no data: expected {} or another of the places in data/README.md; it comes from {origin}", path.display())]
+    MissingData {
+        /// Name of the task.
+        task: String,
+        /// The file that was looked for first.
+        path: PathBuf,
+        /// Where it comes from.
+        origin: String,
+    },
+    /// A document that cannot be used.
+    #[error("{place}: {message}")]
+    Data {
+        /// File and row.
+        place: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A task that cannot be run.
+    #[error("{task}: {message}")]
+    Task {
+        /// Name of the task.
+        task: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A name that no task has.
+    #[error("there is no task \"{name}\"; did you mean \"{near}\"? A file of your own ends in .toml")]
+    UnknownTask {
+        /// The name.
+        name: String,
+        /// The nearest name there is.
+        near: String,
+    },
+    /// A model that failed amid a benchmark.
+    #[error("{task}: the model failed: {message}; {kept} answers are kept, --resume goes on from them")]
+    Died {
+        /// Name of the task.
+        task: String,
+        /// What the model said.
+        message: String,
+        /// Answers in the journal.
+        kept: usize,
+    },
+    /// A file that is not what it should be.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.

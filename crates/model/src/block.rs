@@ -1,9 +1,13 @@
 //! One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))` (paper, equation 1).
+//!
+//! The steps between the matrix products come in two ways: kernels of crates/torch-ext with a backward pass of their own,
+//! and plain operations of libtorch, which are the reference and serve other devices and dtypes. tests/fused.rs compares.
 
 use llama_pro_checkpoint::LlamaConfig;
+use llama_pro_torch_ext::{self as ext, Heads, has_kernels};
 use tch::{Kind, Tensor};
 
-use crate::context::Context;
+use crate::context::{Context, Mask};
 use crate::lora::Lora;
 
 /// A linear map with the layout of the checkpoint: weight `[out, in]`, bias `[out]` where there is one.
@@ -16,21 +20,58 @@ pub(crate) struct Linear {
 
 impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        let y = x.linear(&self.weight, self.bias.as_ref());
+        let y = if self.weight.requires_grad() {
+            fused(ext::linear(x, &self.weight, self.bias.as_ref()))
+        } else {
+            x.linear(&self.weight, self.bias.as_ref())
+        };
         match &self.lora {
             Some(lora) => y + lora.forward(x),
             None => y,
         }
     }
+
+    /// The weight as inference needs it: its own memory, or a copy with the adapter merged in.
+    pub(crate) fn effective_weight(&self) -> Tensor {
+        match &self.lora {
+            Some(lora) => lora.merged_into(&self.weight),
+            None => self.weight.shallow_clone(),
+        }
+    }
+}
+
+/// tch's own operations panic where libtorch throws, and [`crate::guarded`] turns that into an error; so do these.
+pub(crate) fn fused<T>(result: Result<T, ext::Error>) -> T {
+    result.unwrap_or_else(|error| match error {
+        ext::Error::Torch(line) => panic!("{line}"),
+        other => panic!("{other}"),
+    })
 }
 
 /// Root-mean-square norm (arXiv 1910.07467). The mean is taken in float32, and the weight multiplies after the cast back:
 /// the order that transformers uses, visible in bfloat16.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
+    if has_kernels(x.kind(), x.device()) {
+        return fused(ext::norm(x, weight, eps));
+    }
     let wide = x.to_kind(Kind::Float);
     let mean_square = wide.square().mean_dim(-1, true, Kind::Float);
     let normal = (wide * (mean_square + eps).rsqrt()).to_kind(x.kind());
     weight * normal
+}
+
+/// `x + residual` and its norm.
+fn add_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, eps: f64) -> (Tensor, Tensor) {
+    if has_kernels(x.kind(), x.device()) {
+        return fused(ext::add_norm(x, residual, weight, eps));
+    }
+    let sum = x + residual;
+    let normal = rms_norm(&sum, weight, eps);
+    (sum, normal)
+}
+
+fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
+    if has_kernels(gate.kind(), gate.device()) { fused(ext::swiglu(gate, up)) } else { gate.silu() * up }
 }
 
 /// One decoder block, its fields named as in the checkpoint.
@@ -50,35 +91,63 @@ pub(crate) struct Block {
 impl Block {
     /// `x_btd` to `[B, T, D]`.
     pub(crate) fn forward(&self, x_btd: &Tensor, config: &LlamaConfig, context: &Context) -> Tensor {
-        let normal = rms_norm(x_btd, &self.input_layernorm, config.rms_norm_eps);
-        let x_btd = x_btd + self.attention(&normal, config, context);
-        let normal = rms_norm(&x_btd, &self.post_attention_layernorm, config.rms_norm_eps);
-        let mlp =
-            self.down_proj.forward(&(self.gate_proj.forward(&normal).silu() * self.up_proj.forward(&normal)));
-        x_btd + mlp
+        let eps = config.rms_norm_eps;
+        let normal = rms_norm(x_btd, &self.input_layernorm, eps);
+        let attention = self.attention(&normal, config, context);
+        drop(normal);
+        let (x_btd, normal) = add_norm(x_btd, &attention, &self.post_attention_layernorm, eps);
+        drop(attention);
+        let inner = swiglu(&self.gate_proj.forward(&normal), &self.up_proj.forward(&normal));
+        x_btd + self.down_proj.forward(&inner)
     }
 
     fn attention(&self, x_btd: &Tensor, config: &LlamaConfig, context: &Context) -> Tensor {
-        let (b, t) = (x_btd.size()[0], x_btd.size()[1]);
-        let head_dim = config.head_dim as i64;
-        let heads = |linear: &Linear| linear.forward(x_btd).view([b, t, -1, head_dim]).transpose(1, 2);
-        let q_bhtk = context.angles.rotate(&heads(&self.q_proj));
-        let k_bhtk = context.angles.rotate(&heads(&self.k_proj));
-        let v_bhtk = heads(&self.v_proj);
-        // Each key head serves a run of query heads. Repeating it keeps the fused CPU kernel, which knows no groups.
-        let group = (config.num_attention_heads / config.num_key_value_heads) as i64;
-        let spread = |x: Tensor| if group == 1 { x } else { x.repeat_interleave_self_int(group, 1, None) };
-        let mask = context.mask(self.window);
-        let out_bhtk = Tensor::scaled_dot_product_attention(
-            &q_bhtk,
-            &spread(k_bhtk),
-            &spread(v_bhtk),
-            mask,
-            0.0,
-            mask.is_none(),
-            None,
-            false,
-        );
-        self.o_proj.forward(&out_bhtk.transpose(1, 2).reshape([b, t, -1]))
+        let (q_btd, k_btd) = (self.q_proj.forward(x_btd), self.k_proj.forward(x_btd));
+        let v_btd = self.v_proj.forward(x_btd);
+        let out_btd = match context.mask(self.window) {
+            Mask::First(first) => {
+                let heads = Heads {
+                    query: config.num_attention_heads as i64,
+                    key: config.num_key_value_heads as i64,
+                    size: config.head_dim as i64,
+                };
+                let angles = (&context.angles.cos, &context.angles.sin);
+                fused(ext::attention(&q_btd, &k_btd, &v_btd, angles, first, heads))
+            }
+            mask => plain_attention(&q_btd, &k_btd, &v_btd, mask, config, context),
+        };
+        self.o_proj.forward(&out_btd)
     }
+}
+
+fn plain_attention(
+    q_btd: &Tensor,
+    k_btd: &Tensor,
+    v_btd: &Tensor,
+    mask: &Mask,
+    config: &LlamaConfig,
+    context: &Context,
+) -> Tensor {
+    let (b, t) = (q_btd.size()[0], q_btd.size()[1]);
+    let heads = |x: &Tensor| x.view([b, t, -1, config.head_dim as i64]).transpose(1, 2);
+    let q_bhtk = context.angles.rotate(&heads(q_btd));
+    let k_bhtk = context.angles.rotate(&heads(k_btd));
+    // Each key head serves a run of query heads. Repeating it keeps the fused CPU kernel, which knows no groups.
+    let group = (config.num_attention_heads / config.num_key_value_heads) as i64;
+    let spread = |x: Tensor| if group == 1 { x } else { x.repeat_interleave_self_int(group, 1, None) };
+    let mask = match mask {
+        Mask::Dense(mask) => Some(mask),
+        _ => None,
+    };
+    let out_bhtk = Tensor::scaled_dot_product_attention(
+        &q_bhtk,
+        &spread(k_bhtk),
+        &spread(heads(v_btd)),
+        mask,
+        0.0,
+        mask.is_none(),
+        None,
+        false,
+    );
+    out_bhtk.transpose(1, 2).reshape([b, t, -1])
 }

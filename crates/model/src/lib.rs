@@ -21,6 +21,7 @@ mod llama;
 mod load;
 mod lora;
 pub mod loss;
+mod random;
 mod rope;
 mod score;
 

@@ -102,6 +102,11 @@ impl Llama {
         hidden.linear(&self.lm_head, None::<&Tensor>)
     }
 
+    /// The weight of the head, `[V, D]`; with tied embeddings it is theirs.
+    pub fn head_weight(&self) -> &Tensor {
+        &self.lm_head
+    }
+
     /// The first block from which on a graph is needed: everything below is frozen and sees only frozen inputs.
     /// 0 when the embedding is trained, the number of blocks when only what follows them is.
     pub fn first_trained_block(&self) -> usize {

@@ -67,7 +67,7 @@ impl Llama {
                 weight(checkpoint, &spec.name, &shape, stored(&spec.name)?, kind, options.device, trained)?;
             parameters.push(Parameter { name: spec.name, tensor, trained });
         }
-        Self::assemble(config, parameters, options, kind)
+        assemble(config, parameters, options, kind)
     }
 
     /// The frozen weight `name` of `checkpoint` as [`Llama::load`] makes it for this model: to compare with.
@@ -79,72 +79,71 @@ impl Llama {
         let shape: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
         weight(checkpoint, name, &shape, kind_of(info.dtype, name)?, self.kind, self.device, false)
     }
+}
 
-    fn assemble(
-        config: LlamaConfig,
-        parameters: Vec<Parameter>,
-        options: &LoadOptions,
-        kind: Kind,
-    ) -> Result<Self> {
-        let n = config.num_hidden_layers;
-        let mut added = vec![false; n];
-        for &i in &options.added {
-            *added
-                .get_mut(i)
-                .ok_or_else(|| Error::Input(format!("new block {i} in a model of {n} blocks")))? = true;
-        }
-        let by_name: HashMap<&str, &Tensor> =
-            parameters.iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
-        let find = |name: &str| by_name.get(name).map(|t| t.shallow_clone());
-        // `check_parameters` has proved that every name below is there.
-        let need = |name: String| {
-            find(&name).ok_or_else(|| Error::Input(format!("the model has no tensor `{name}`")))
-        };
-        let blocks = (0..n)
-            .map(|i| {
-                let of = |part: &str| format!("model.layers.{i}.{part}");
-                let linear = |part: &str| {
-                    Ok::<_, Error>(Linear {
-                        weight: need(of(&format!("{part}.weight")))?,
-                        bias: find(&of(&format!("{part}.bias"))),
-                        lora: None,
-                    })
-                };
-                Ok(Block {
-                    input_layernorm: need(of("input_layernorm.weight"))?,
-                    q_proj: linear("self_attn.q_proj")?,
-                    k_proj: linear("self_attn.k_proj")?,
-                    v_proj: linear("self_attn.v_proj")?,
-                    o_proj: linear("self_attn.o_proj")?,
-                    post_attention_layernorm: need(of("post_attention_layernorm.weight"))?,
-                    gate_proj: linear("mlp.gate_proj")?,
-                    up_proj: linear("mlp.up_proj")?,
-                    down_proj: linear("mlp.down_proj")?,
-                    window: config.sliding_window[i],
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let embed_tokens = need("model.embed_tokens.weight".to_owned())?;
-        let lm_head = if config.tie_word_embeddings {
-            embed_tokens.shallow_clone()
-        } else {
-            need("lm_head.weight".to_owned())?
-        };
-        let norm = need("model.norm.weight".to_owned())?;
-        drop(by_name);
-        Ok(Self {
-            config,
-            parameters,
-            embed_tokens,
-            blocks,
-            norm,
-            lm_head,
-            added,
-            kind,
-            device: options.device,
-            lora_scale: None,
-        })
+/// Puts weights into their places. They must be those that `config` demands.
+pub(crate) fn assemble(
+    config: LlamaConfig,
+    parameters: Vec<Parameter>,
+    options: &LoadOptions,
+    kind: Kind,
+) -> Result<Llama> {
+    let n = config.num_hidden_layers;
+    let mut added = vec![false; n];
+    for &i in &options.added {
+        *added.get_mut(i).ok_or_else(|| Error::Input(format!("new block {i} in a model of {n} blocks")))? =
+            true;
     }
+    let by_name: HashMap<&str, &Tensor> = parameters.iter().map(|p| (p.name.as_str(), &p.tensor)).collect();
+    let find = |name: &str| by_name.get(name).map(|t| t.shallow_clone());
+    // `check_parameters` has proved that every name below is there.
+    let need =
+        |name: String| find(&name).ok_or_else(|| Error::Input(format!("the model has no tensor `{name}`")));
+    let blocks = (0..n)
+        .map(|i| {
+            let of = |part: &str| format!("model.layers.{i}.{part}");
+            let linear = |part: &str| {
+                Ok::<_, Error>(Linear {
+                    weight: need(of(&format!("{part}.weight")))?,
+                    bias: find(&of(&format!("{part}.bias"))),
+                    lora: None,
+                })
+            };
+            Ok(Block {
+                input_layernorm: need(of("input_layernorm.weight"))?,
+                q_proj: linear("self_attn.q_proj")?,
+                k_proj: linear("self_attn.k_proj")?,
+                v_proj: linear("self_attn.v_proj")?,
+                o_proj: linear("self_attn.o_proj")?,
+                post_attention_layernorm: need(of("post_attention_layernorm.weight"))?,
+                gate_proj: linear("mlp.gate_proj")?,
+                up_proj: linear("mlp.up_proj")?,
+                down_proj: linear("mlp.down_proj")?,
+                window: config.sliding_window[i],
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let embed_tokens = need("model.embed_tokens.weight".to_owned())?;
+    let lm_head = if config.tie_word_embeddings {
+        embed_tokens.shallow_clone()
+    } else {
+        need("lm_head.weight".to_owned())?
+    };
+    let norm = need("model.norm.weight".to_owned())?;
+    drop(by_name);
+    let device = options.device;
+    Ok(Llama {
+        config,
+        parameters,
+        embed_tokens,
+        blocks,
+        norm,
+        lm_head,
+        added,
+        kind,
+        device,
+        lora_scale: None,
+    })
 }
 
 /// One weight on its device, in its dtype. A frozen CPU weight is the mapped file itself.
@@ -175,7 +174,7 @@ fn weight(
 }
 
 /// Name to "is trained", refusing names that the model does not have.
-fn trained_flags<'a>(
+pub(crate) fn trained_flags<'a>(
     trained: &Trained,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, bool>> {

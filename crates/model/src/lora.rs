@@ -36,6 +36,11 @@ impl Lora {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.a_rd, None::<&Tensor>).linear(&self.b_or, None::<&Tensor>) * self.scale
     }
+
+    /// A copy of `weight` with the adapter in it, in its dtype.
+    pub(crate) fn merged_into(&self, weight: &Tensor) -> Tensor {
+        merged(weight, &self.a_rd, &self.b_or, self.scale).to_kind(weight.kind())
+    }
 }
 
 impl Llama {

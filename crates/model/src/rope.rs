@@ -9,10 +9,12 @@ use std::f64::consts::PI;
 use llama_pro_checkpoint::{LlamaConfig, RopeScaling};
 use tch::{Device, Kind, Tensor};
 
+use crate::Result;
+
 /// cos and sin, each `[B or 1, 1, T, head_dim]` in the dtype of the activations.
 pub(crate) struct Angles {
-    cos: Tensor,
-    sin: Tensor,
+    pub(crate) cos: Tensor,
+    pub(crate) sin: Tensor,
 }
 
 /// Angles for `positions` (int64 `[B or 1, T]`). `longest` is the largest position plus one: dynamic scaling depends on
@@ -27,6 +29,15 @@ pub(crate) fn angles(config: &LlamaConfig, positions: &Tensor, longest: i64, kin
 }
 
 impl Angles {
+    /// cos and sin as float32, `head_dim / 2` numbers a token: the second half of the dimensions has the same angles.
+    pub(crate) fn halves(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        let half = self.cos.size()[3] / 2;
+        let list = |t: &Tensor| {
+            Vec::<f32>::try_from(t.narrow(3, 0, half).to_kind(Kind::Float).contiguous().view([-1]))
+        };
+        Ok((list(&self.cos)?, list(&self.sin)?))
+    }
+
     /// The angles of several rows of tokens, one row after the other.
     pub(crate) fn concat(parts: &[Self]) -> Self {
         let all = |of: fn(&Self) -> &Tensor| Tensor::concat(&parts.iter().map(of).collect::<Vec<_>>(), 2);

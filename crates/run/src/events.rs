@@ -27,9 +27,17 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(dir: &Path, first_step: Option<u64>) -> Result<Self> {
-        let now = SystemTime::now();
-        let seconds = crate::clock::seconds(now).max(0);
-        // TensorBoard reads the files of a folder in the order of their names.
+        Self::create_at(dir, first_step, SystemTime::now())
+    }
+
+    /// [`EventWriter::create`] at a given time.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_at(dir: &Path, first_step: Option<u64>, now: SystemTime) -> Result<Self> {
+        // TensorBoard reads the files of a folder in the order of their names: a new file must come after those that
+        // are there, also where the clock was set back.
+        let seconds = crate::clock::seconds(now).max(newest(dir)).max(0);
         let mut number = 0_u32;
         let (path, file) = loop {
             let path = dir.join(format!("events.out.tfevents.{seconds:010}.llama-pro.{number:03}"));
@@ -90,6 +98,16 @@ impl EventWriter {
         record.extend_from_slice(&masked_crc(data).to_le_bytes());
         self.file.write_all(&record).map_err(Error::io(&self.path, "append to"))
     }
+}
+
+/// The latest time that an event file of a folder is named after; 0 where there is none.
+fn newest(dir: &Path) -> i64 {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let time = |name: std::ffi::OsString| {
+        let rest = name.to_str()?.strip_prefix("events.out.tfevents.")?.to_owned();
+        rest.split_once(".llama-pro.")?.0.parse().ok()
+    };
+    names.filter_map(time).max().unwrap_or(0)
 }
 
 /// A protobuf message under construction.

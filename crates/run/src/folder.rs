@@ -213,21 +213,35 @@ impl RunFolder {
     }
 
     /// A name that is not taken: `root/stem-YYYYMMDD-HHMMSS` for the present time in UTC, with `-2`, `-3`
-    /// and so on where two runs begin in one second. Nothing is made.
+    /// and so on where two runs begin in one second, and where a clock that was set back would put the new run
+    /// before the newest that is there: [`RunFolder::latest`] goes by the names. Nothing is made.
     pub fn fresh_name(root: &Path, stem: &str) -> PathBuf {
         Self::fresh_name_at(root, stem, SystemTime::now())
     }
 
     /// [`RunFolder::fresh_name`] for a given time.
     pub fn fresh_name_at(root: &Path, stem: &str, time: SystemTime) -> PathBuf {
-        let first = format!("{stem}-{}", compact_utc(time));
-        let mut path = root.join(&first);
-        let mut n = 2_u64;
-        while path.exists() {
-            path = root.join(format!("{first}-{n}"));
+        let now = (compact_utc(time), 1);
+        // What cannot be listed cannot be followed; making the run there will say why.
+        let there = names(root).unwrap_or_default();
+        let newest = there.iter().filter_map(|name| Some((stamp(name, stem)?, name))).max();
+        let (date, mut n) = match newest {
+            Some(((taken, number), name)) if taken >= now.0.replace('-', "") => {
+                let date = name.strip_prefix(stem).and_then(|rest| rest.get(1..16)).unwrap_or(&now.0);
+                (date.to_owned(), number + 1)
+            }
+            _ => now,
+        };
+        loop {
+            let path = match n {
+                1 => root.join(format!("{stem}-{date}")),
+                _ => root.join(format!("{stem}-{date}-{n}")),
+            };
+            if !path.exists() {
+                return path;
+            }
             n += 1;
         }
-        path
     }
 
     /// The newest run folder under `root` with a name of [`RunFolder::fresh_name`], by its name. `None`

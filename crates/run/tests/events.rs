@@ -133,6 +133,19 @@ fn decoded_by_hand() {
     assert_eq!((start[2].0, fields(bytes_of(&start[2].1))), (7, vec![(1, Field::Int(1))]));
 }
 
+/// TensorBoard reads files by name: with the clock set back by a year, the new file still comes last.
+#[test]
+fn a_clock_that_is_set_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = std::time::SystemTime::now();
+    let year = std::time::Duration::from_secs(365 * 86_400);
+    let files: Vec<_> = [now, now - year, now - 2 * year, now + year, now]
+        .into_iter()
+        .map(|time| EventWriter::create_at(dir.path(), Some(1), time).unwrap().path().to_path_buf())
+        .collect();
+    assert!(files.is_sorted() && files.windows(2).all(|w| w[0] != w[1]), "{files:?}");
+}
+
 #[test]
 fn read_by_tensorboard() {
     let python = |code: &str, arg: &Path| Command::new("python3").args(["-c", code]).arg(arg).output();

@@ -114,18 +114,20 @@ fn names_by_time() {
     assert_eq!(at(1_234_567_890), root.join("pretrain-20090213-233130"));
     for (seconds, expected) in [
         (99, "pretrain-19700101-000139"),
-        (7, "pretrain-19700101-000007"),
-        (99, "pretrain-19700101-000139-2"),
+        // A clock that was set back: the run that begins now is still the newest.
+        (7, "pretrain-19700101-000139-2"),
+        (99, "pretrain-19700101-000139-3"),
     ] {
         let path = at(seconds);
         assert_eq!(path, root.join(expected));
         RunFolder::create(&path, &recipe()).unwrap();
+        assert_eq!(RunFolder::latest(&root, "pretrain").unwrap(), Some(path));
     }
     // Other stems, other names and folders that are no runs do not count.
     RunFolder::create(&root.join("pretrain-tiny-20300101-000000"), &recipe()).unwrap();
     RunFolder::create(&root.join("pretrain-latest"), &recipe()).unwrap();
     std::fs::create_dir_all(root.join("pretrain-20310101-000000")).unwrap();
-    assert_eq!(RunFolder::latest(&root, "pretrain").unwrap(), Some(root.join("pretrain-19700101-000139-2")));
+    assert_eq!(RunFolder::latest(&root, "pretrain").unwrap(), Some(root.join("pretrain-19700101-000139-3")));
     assert_eq!(RunFolder::latest(&root, "sft").unwrap(), None);
     assert!(RunFolder::fresh_name(&root, "sft").to_string_lossy().contains("/sft-2"));
 }

@@ -1,15 +1,23 @@
-//! Rows of one length cut from the concatenation of a shard's documents.
+//! Rows of one length made from a shard's documents, in one of two ways.
 //!
-//! Megatron-LM's cut: row i has the tokens i*L to i*L + L, so consecutive rows share one token and every token but
-//! the first is a target exactly once. What remains at the end and is shorter than a row is dropped.
+//! Concatenate and split, which is Megatron-LM's: row i has the tokens i*L to i*L + L of the concatenation, so
+//! consecutive rows share one token and every token but the first is a target exactly once. What remains at the end and
+//! is shorter than a row is dropped. Best fit: see `best_fit`; every token but the first of each document is a target
+//! exactly once, and rows end in padding.
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::best_fit::Plan;
 use crate::error::{Error, Result};
 use crate::reader::TokenShard;
 
 /// The target that a loss must leave out, as in PyTorch.
 pub const IGNORED: i64 = -100;
+
+/// The input where there is none. Every vocabulary has it, and no loss is taken on it.
+const PADDING: i64 = 0;
 
 /// A shard as rows of L inputs and L targets, any of them in O(log documents).
 #[derive(Clone, Debug)]
@@ -17,6 +25,19 @@ pub struct PackedRows {
     shard: Arc<TokenShard>,
     row_length: usize,
     mask_documents: bool,
+    /// Best fit, if that is the way.
+    plan: Option<Arc<Plan>>,
+}
+
+/// How documents become rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packing {
+    /// One after the other, cut wherever a row ends.
+    #[default]
+    Split,
+    /// Whole where they fit in a row, padding at the end of rows; documents are always kept apart.
+    BestFit,
 }
 
 impl PackedRows {
@@ -25,19 +46,57 @@ impl PackedRows {
         if !(1..=i32::MAX as usize).contains(&row_length) {
             return Err(Error::RowLength { found: row_length });
         }
-        Ok(Self { shard: shard.into(), row_length, mask_documents: true })
+        Ok(Self { shard: shard.into(), row_length, mask_documents: true, plan: None })
     }
 
-    /// Whether documents are kept apart (they are unless this says `false`). Without: one segment, positions 0 to
+    /// Rows of `row_length` inputs in which documents are whole where they fit. Takes time and memory in proportion to
+    /// the number of documents, 12 bytes each.
+    ///
+    /// # Errors
+    /// A row length that no row can have.
+    pub fn best_fit(shard: impl Into<Arc<TokenShard>>, row_length: usize) -> Result<Self> {
+        let rows = Self::new(shard, row_length)?;
+        let plan = Some(Arc::new(Plan::new(&rows.shard, row_length)));
+        Ok(Self { plan, ..rows })
+    }
+
+    /// Rows made in either way.
+    ///
+    /// # Errors
+    /// A row length that no row can have.
+    pub fn packed(shard: impl Into<Arc<TokenShard>>, row_length: usize, packing: Packing) -> Result<Self> {
+        match packing {
+            Packing::Split => Self::new(shard, row_length),
+            Packing::BestFit => Self::best_fit(shard, row_length),
+        }
+    }
+
+    /// The way in which they are made.
+    pub fn packing(&self) -> Packing {
+        if self.plan.is_some() { Packing::BestFit } else { Packing::Split }
+    }
+
+    /// Inputs of all rows together that are not padding.
+    pub fn n_inputs(&self) -> u64 {
+        match &self.plan {
+            None => self.n_rows() as u64 * self.row_length as u64,
+            Some(plan) => plan.n_inputs(),
+        }
+    }
+
+    /// Whether documents are kept apart (they are unless this says `false`; with best fit always). Without: one segment, positions 0 to
     /// L - 1, and the last token of a document has the first of the next as its target.
     #[must_use]
     pub fn mask_documents(self, mask_documents: bool) -> Self {
-        Self { mask_documents, ..self }
+        Self { mask_documents: mask_documents || self.plan.is_some(), ..self }
     }
 
-    /// Whole rows: row i needs the tokens up to i*L + L.
+    /// Rows; those that are cut are whole: row i needs the tokens up to i*L + L.
     pub fn n_rows(&self) -> usize {
-        self.shard.n_tokens().saturating_sub(1) / self.row_length
+        match &self.plan {
+            None => self.shard.n_tokens().saturating_sub(1) / self.row_length,
+            Some(plan) => plan.n_rows(),
+        }
     }
 
     /// L.
@@ -58,6 +117,9 @@ impl PackedRows {
     /// One row. Panics unless `row < n_rows()`.
     pub fn row(&self, row: usize) -> Row {
         assert!(row < self.n_rows(), "row {row} of {}", self.n_rows());
+        if let Some(plan) = &self.plan {
+            return self.planned(plan, row);
+        }
         let (length, start) = (self.row_length, row * self.row_length);
         let tokens: Vec<i64> = self.shard.tokens_iter(start..start + length + 1).map(i64::from).collect();
         let mut packed = Row {
@@ -69,6 +131,31 @@ impl PackedRows {
         if self.mask_documents {
             self.mark(start, &mut packed);
         }
+        packed
+    }
+
+    /// The pieces of the plan one after the other, then padding: the id 0, which is no target and which no other
+    /// token sees, since it is a segment of its own.
+    fn planned(&self, plan: &Plan, row: usize) -> Row {
+        let mut packed = Row { inputs: vec![], targets: vec![], segments: vec![], positions: vec![] };
+        let mut segment = 0;
+        for piece in plan.row(row) {
+            let (start, length) = (piece.start as usize, piece.length as usize);
+            let mut tokens = self.shard.tokens_iter(start..start + length + 1).map(i64::from);
+            let mut before = tokens.next();
+            for (position, token) in (0..).zip(tokens) {
+                packed.inputs.extend(before.replace(token));
+                packed.targets.push(token);
+                packed.positions.push(position);
+            }
+            packed.segments.resize(packed.inputs.len(), segment);
+            segment += 1;
+        }
+        let padding = self.row_length - packed.inputs.len();
+        packed.positions.extend(0..padding as i64);
+        packed.inputs.resize(self.row_length, PADDING);
+        packed.targets.resize(self.row_length, IGNORED);
+        packed.segments.resize(self.row_length, segment);
         packed
     }
 

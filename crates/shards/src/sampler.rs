@@ -7,14 +7,14 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Result};
 use crate::mixture::Mixture;
-use crate::packed::{PackedRows, Row};
+use crate::packed::{PackedRows, Packing, Row};
 use crate::permutation::Permutation;
 
 /// Samples after which proportions are exact: weights are resolved to 1/65,536.
 pub const MIXTURE_PERIOD: usize = 65_536;
 
 /// Weighted rows of several sources in a reproducible order that can be entered anywhere.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sampler {
     names: Vec<String>,
     rows: Vec<PackedRows>,
@@ -104,7 +104,7 @@ impl Sampler {
     }
 
     /// `blake3:` and a hash of all that decides which tokens sample k has: the contents of the shards, names,
-    /// shares, row length, document masks and seed. Equal fingerprints give equal batches; paths and the scale of
+    /// shares, row length, packing, document masks and seed. Equal fingerprints give equal batches; paths and the scale of
     /// the weights do not matter. Reads every shard once.
     pub fn fingerprint(&self) -> String {
         let mut hash = blake3::Hasher::new();
@@ -116,6 +116,9 @@ impl Sampler {
             hash.update(&quota.to_le_bytes());
             hash.update(&(rows.row_length() as u64).to_le_bytes());
             hash.update(&[u8::from(rows.masks_documents())]);
+            if rows.packing() == Packing::BestFit {
+                hash.update(b"best fit 1");
+            }
         }
         format!("blake3:{}", hash.finalize().to_hex())
     }

@@ -6,10 +6,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use common::{shard, written};
 use llama_pro_shards::{Error, ShardWriter, TokenShard, TokenType};
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 /// An `.idx` file field by field, as Megatron's `_IndexReader` takes it apart.
 #[derive(Debug, PartialEq)]
@@ -123,8 +125,32 @@ proptest! {
         prop_assert_eq!(shard.tokens(a..b), &all[a..b]);
         shard.check_vocabulary(60_000).unwrap();
     }
+}
 
-    /// Whatever is in the files: an error or a shard that can be read to the end, never a panic.
+/// Opens what `idx` is beside good tokens: an error or a shard that can be read to the end, never a panic.
+fn open_changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
+    // Written once; thousands of flushes to the disk would take minutes.
+    static GOOD: LazyLock<(TempDir, PathBuf, Vec<u8>)> = LazyLock::new(|| {
+        let (dir, prefix) = written(&[vec![1, 2, 3], vec![], vec![4; 9]], 100);
+        let idx = fs::read(path(&prefix, ".idx")).unwrap();
+        (dir, prefix, idx)
+    });
+    let (_, good, idx) = &*GOOD;
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("x");
+    fs::hard_link(path(good, ".bin"), path(&prefix, ".bin")).unwrap();
+    let mut idx = idx.clone();
+    change(&mut idx);
+    fs::write(path(&prefix, ".idx"), &idx).unwrap();
+    let shard = TokenShard::open(&prefix)?;
+    let n: usize = (0..shard.n_documents()).map(|document| shard.document(document).len()).sum();
+    assert_eq!(n, shard.n_tokens());
+    _ = shard.check_vocabulary(5);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn damaged_files_never_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
@@ -132,32 +158,48 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
         extra in prop::collection::vec(any::<u8>(), 0..12),
     ) {
-        let (_dir, prefix) = written(&[vec![1, 2, 3], vec![], vec![4; 9]], 100);
-        let mut idx = fs::read(path(&prefix, ".idx")).unwrap();
-        for (at, value) in edits {
-            // Half of the cases change the 34 bytes of the header only, where most checks are.
-            let at = at.index(if header { 34 } else { idx.len() });
-            idx[at] = value;
-        }
-        idx.extend(extra);
-        if let Some(cut) = cut {
-            idx.truncate(cut.index(idx.len()));
-        }
-        fs::write(path(&prefix, ".idx"), &idx).unwrap();
-        if let Ok(shard) = TokenShard::open(&prefix) {
-            let n: usize = (0..shard.n_documents()).map(|document| shard.document(document).len()).sum();
-            prop_assert_eq!(n, shard.n_tokens());
-            _ = shard.check_vocabulary(5);
-        }
+        _ = open_changed(|idx| {
+            for (at, value) in edits {
+                // Half of the cases change the 34 bytes of the header only, where most checks are.
+                let at = at.index(if header { 34 } else { idx.len() });
+                idx[at] = value;
+            }
+            idx.extend(extra);
+            if let Some(cut) = cut {
+                idx.truncate(cut.index(idx.len()));
+            }
+        });
+    }
+
+    /// Counts and arrays of any value, of the size that the counts ask for.
+    #[test]
+    fn consistent_sizes_with_any_values_never_panic(
+        sequences in 0u64..6,
+        boundaries in 0u64..6,
+        values in prop::collection::vec(prop_oneof![-2i64..30, any::<i64>()], 20),
+        code in prop_oneof![Just(8u8), Just(4), any::<u8>()],
+    ) {
+        let mut values = values.into_iter().cycle();
+        _ = open_changed(|idx| {
+            idx.truncate(17);
+            idx.push(code);
+            idx.extend(sequences.to_le_bytes());
+            idx.extend(boundaries.to_le_bytes());
+            idx.extend((0..sequences).flat_map(|_| (values.next().unwrap() as i32).to_le_bytes()));
+            idx.extend((0..sequences + boundaries).flat_map(|_| values.next().unwrap().to_le_bytes()));
+        });
     }
 
     #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), magic in any::<bool>()) {
-        let (_dir, prefix) = written(&[vec![1]], 100);
-        let mut idx = if magic { b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0\x08".to_vec() } else { vec![] };
-        idx.extend(bytes);
-        fs::write(path(&prefix, ".idx"), idx).unwrap();
-        prop_assert!(TokenShard::open(&prefix).is_err());
+        let opened = open_changed(|idx| {
+            idx.clear();
+            if magic {
+                idx.extend(b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0\x08");
+            }
+            idx.extend(bytes);
+        });
+        prop_assert!(opened.is_err());
     }
 }
 

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 /// A tokenizer that cannot be read, trusted or made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder has a SentencePiece model and no tokenizer.json.
+    /// A SentencePiece model that is read and not understood.
     #[error(
-        "{}: no tokenizer.json; the folder has only tokenizer.model (SentencePiece), which this program does not \
-         read: put a converted tokenizer.json beside it",
-        dir.display()
+        "{}: {feature} is not supported; a tokenizer.json beside it would be used instead", path.display()
     )]
-    OnlySentencePiece {
-        /// The folder that was opened.
-        dir: PathBuf,
+    SentencePieceFeature {
+        /// The model.
+        path: PathBuf,
+        /// What the model has.
+        feature: String,
     },
     /// The folder has no tokenizer at all.
-    #[error("{}: no tokenizer.json in this folder", dir.display())]
+    #[error("{}: neither tokenizer.json nor tokenizer.model in this folder", dir.display())]
     NoTokenizer {
         /// The folder that was opened.
         dir: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
         found: String,
     },
     /// A configured BOS or EOS token is not in the vocabulary.
-    #[error("{}: {key} is {token:?}, which the vocabulary of tokenizer.json does not have", path.display())]
+    #[error("{}: {key} is {token:?}, which the vocabulary does not have", path.display())]
     UnknownSpecial {
         /// The file that names the token.
         path: PathBuf,
@@ -85,6 +85,12 @@ pub enum Error {
         ids: usize,
         /// What the tokenizer said.
         reason: String,
+    },
+    /// Fill-in-the-middle that cannot be done.
+    #[error("fill-in-the-middle: {what}")]
+    Fim {
+        /// The option or what the tokenizer lacks.
+        what: String,
     },
     /// A vocabulary that cannot hold every byte.
     #[error(

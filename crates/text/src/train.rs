@@ -13,6 +13,8 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 use crate::bpe::learn_merges;
 use crate::error::{Error, Result};
+// Contractions; a word with the one character before it; one digit; punctuation; line ends; other blanks.
+use crate::fast::split::QWEN2 as PATTERN;
 use crate::tokenizer::{MOST_TOKENS, Tokenizer, one_line};
 
 /// Id 0 begins a document, id 1 ends it. There is no unknown token: bytes spell everything.
@@ -20,12 +22,6 @@ const SPECIAL: [&str; 2] = ["<s>", "</s>"];
 
 /// A pair seen once is a memory of one place, not a unit of the language.
 const MIN_COUNT: u64 = 2;
-
-/// Contractions; a word with the one character before it; one digit; punctuation; line ends; other blanks.
-const PATTERN: &str = concat!(
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-);
 
 /// The files of a new tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq)]

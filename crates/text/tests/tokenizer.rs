@@ -101,9 +101,9 @@ fn bos_and_eos_come_from_the_first_file_that_names_them() {
 fn refusals_say_what_is_missing() {
     let dir = TempDir::new().unwrap();
     let message = |dir: &Path| Tokenizer::from_dir(dir).unwrap_err().to_string();
-    assert!(message(dir.path()).ends_with("no tokenizer.json in this folder"));
+    assert!(message(dir.path()).ends_with("neither tokenizer.json nor tokenizer.model in this folder"));
     fs::write(dir.path().join("tokenizer.model"), b"\x0a").unwrap();
-    assert!(message(dir.path()).contains("only tokenizer.model (SentencePiece)"));
+    assert!(message(dir.path()).contains("tokenizer.model: expected a SentencePiece model, found"));
     assert!(message(&dir.path().join("nowhere")).contains("nowhere: cannot be read"));
     for bad in ["", "{", "[]", "{\"model\": 3}", "\u{0}"] {
         fs::write(dir.path().join("tokenizer.json"), bad).unwrap();

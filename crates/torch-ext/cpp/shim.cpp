@@ -1,27 +1,16 @@
 // See shim.h. Exceptions never cross into Rust: each body runs inside `guarded`.
 #include "shim.h"
 
+#include "tensors.h"
+
 #include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <ATen/core/grad_mode.h>
 
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <vector>
 
 namespace {
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
-
 std::vector<at::Tensor> tensors(void** pointers, size_t n) {
   std::vector<at::Tensor> list;
   list.reserve(n);
@@ -50,5 +39,12 @@ char* lp_fused_adamw(void** params, void** grads, void** exp_avgs, void** exp_av
          s = tensors(steps, n);
     at::_fused_adamw_(p, g, m, v, /*max_exp_avg_sqs=*/{}, s, lr, beta1, beta2, weight_decay, eps,
                       /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
+char* lp_device_peak(int64_t index, int64_t* bytes) {
+  return guarded([&] {
+    auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(index));
+    *bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
   });
 }

@@ -15,4 +15,36 @@ char* lp_tensor_over(void** out, const void* data, const int64_t* sizes, size_t 
 // `steps` are float32 scalars, already counting this step.
 char* lp_fused_adamw(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, size_t n,
                      double lr, double beta1, double beta2, double weight_decay, double eps);
+
+// Most bytes that tensors on GPU `index` have taken at once.
+char* lp_device_peak(int64_t index, int64_t* bytes);
+
+// Seeds a backward pass: gradients of sum(y * dy) are added to those of the leaves below y.
+char* lp_backward(const void* y, const void* dy);
+
+// Whether this processor has the kernels of kernels.h.
+int lp_has_kernels(void);
+
+// The functions below have a backward pass of their own. Those marked (CPU) work on float32 and bfloat16 of a CPU that
+// has the kernels; the others take any device.
+
+// (CPU) Root-mean-square norm of x, or of x + r: then *h receives the sum. [.., d] and w [d].
+char* lp_norm(void** h, void** y, const void* x, const void* r, const void* w, double eps);
+
+// (CPU) silu(gate) * up.
+char* lp_swiglu(void** y, const void* gate, const void* up);
+
+// (CPU) Causal attention. q [b, t, heads * size], k and v with kv_heads, not yet rotated; cosine and sine
+// [b or 1, 1, t, size]; first int32 [b or 1, t], the first key that each query sees.
+char* lp_attention(void** y, const void* q, const void* k, const void* v, const void* cosine, const void* sine,
+                   const void* first, int64_t heads, int64_t kv_heads, int64_t size);
+
+// x w^T + b for a trained w: the gradient of w is added to the one that is there, in one product. b may be null.
+char* lp_linear(void** y, const void* x, const void* w, const void* b);
+
+// The head and its loss: objective = sum(ce_weight * CE + kl_weight * KL(base || model)) over the rows of hidden [n, d].
+// Gradients are made in the forward pass, chunk by chunk, so that logits [n, v] never exist whole; `chunk` rows at a time.
+// base_hidden [n, d] and base_weight may be null: no KL. sums: float64 [2], CE and KL, with no gradient.
+char* lp_head_loss(void** objective, void** sums, const void* hidden, const void* weight, const void* targets,
+                   const void* base_hidden, const void* base_weight, double ce_weight, double kl_weight, int64_t chunk);
 }

@@ -1,7 +1,7 @@
 //! The declarations of cpp/shim.h and the way its errors come back.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// What went wrong inside libtorch or the shim.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,84 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_has_kernels() -> c_int;
+    pub(crate) fn lp_device_peak(index: i64, bytes: *mut i64) -> *mut c_char;
+    pub(crate) fn lp_backward(y: *const c_void, dy: *const c_void) -> *mut c_char;
+    pub(crate) fn lp_norm(
+        h: *mut *mut c_void,
+        y: *mut *mut c_void,
+        x: *const c_void,
+        r: *const c_void,
+        w: *const c_void,
+        eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_swiglu(y: *mut *mut c_void, gate: *const c_void, up: *const c_void) -> *mut c_char;
+    pub(crate) fn lp_attention(
+        y: *mut *mut c_void,
+        q: *const c_void,
+        k: *const c_void,
+        v: *const c_void,
+        cosine: *const c_void,
+        sine: *const c_void,
+        first: *const c_void,
+        heads: i64,
+        kv_heads: i64,
+        size: i64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_linear(
+        y: *mut *mut c_void,
+        x: *const c_void,
+        w: *const c_void,
+        b: *const c_void,
+    ) -> *mut c_char;
+    pub(crate) fn lp_head_loss(
+        objective: *mut *mut c_void,
+        sums: *mut *mut c_void,
+        hidden: *const c_void,
+        weight: *const c_void,
+        targets: *const c_void,
+        base_hidden: *const c_void,
+        base_weight: *const c_void,
+        ce_weight: f64,
+        kl_weight: f64,
+        chunk: i64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_decoder_new(
+        out: *mut *mut c_void,
+        weights: *mut *mut c_void,
+        layers: usize,
+        windows: *const i64,
+        embed: *mut c_void,
+        norm: *mut c_void,
+        heads: i64,
+        key_heads: i64,
+        head_dim: i64,
+        eps: f64,
+        slots: i64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_decoder_free(decoder: *mut c_void);
+    pub(crate) fn lp_decoder_forward(
+        out: *mut *mut c_void,
+        decoder: *mut c_void,
+        ids: *const i64,
+        cos: *const f32,
+        sin: *const f32,
+        segments: *const crate::decode::DecoderSegment,
+        n_segments: usize,
+        spans: *const i64,
+        wanted: *const i64,
+        n_wanted: usize,
+    ) -> *mut c_char;
+    pub(crate) fn lp_decode_linear(out: *mut *mut c_void, x: *mut c_void, w: *mut c_void) -> *mut c_char;
+    pub(crate) fn lp_kernel_level(most: std::ffi::c_int) -> std::ffi::c_int;
+    pub(crate) fn lp_token_scores(
+        logits: *mut c_void,
+        rows: *const i64,
+        tokens: *const i64,
+        n: usize,
+        nats: *mut f32,
+        best: *mut u8,
     ) -> *mut c_char;
 }
 

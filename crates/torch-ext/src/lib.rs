@@ -2,16 +2,29 @@
 //!
 //! - [`tensor_over_mapping`]: a tensor over a mapped file, which keeps the mapping alive (tch's `from_blob` does not).
 //! - [`fused_adamw`]: `at::_fused_adamw_`, one pass over parameters, gradients and moments.
+//! - [`norm`], [`swiglu`], [`attention`], [`linear`], [`head_loss`]: operations with a backward pass of their own, on the
+//!   CPU in kernels of this crate; [`backward`] seeds one with a given gradient.
+//! - [`peak_bytes`]: memory statistics of a GPU.
+//! - [`Decoder`]: the cached forward pass of a LLaMA on the CPU, all layers in one call.
 //! - [`load_cuda`]: opens libtorch_cuda.so before the first tensor is made, so that one program serves both.
 //!
 //! All `unsafe` and all C++ of the torch side stand in this crate; the tests compare with plain tensor operations.
 
 mod adamw;
 mod cuda;
+mod decode;
 mod ffi;
+mod functions;
 mod mapping;
 
 pub use adamw::{AdamwParams, fused_adamw};
 pub use cuda::load_cuda;
+pub use decode::{
+    Decoder, DecoderLayer, DecoderMap, DecoderSegment, DecoderShape, head, limit_kernels, token_scores,
+};
 pub use ffi::Error;
+pub use functions::{
+    HeadLoss, Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm,
+    peak_bytes, swiglu,
+};
 pub use mapping::tensor_over_mapping;

@@ -18,6 +18,7 @@ use tch::Kind;
 
 use crate::error::at;
 use crate::export::lazy;
+use crate::optimizer::Slot;
 use crate::trainer::Trainer;
 use crate::{Error, Result};
 
@@ -77,16 +78,21 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// The state of a trainer. With `copy`, training may go on while it is written.
-    pub(crate) fn of(trainer: &Trainer, saved: &Saved, copy: bool) -> Self {
+    ///
+    /// # Errors
+    /// No memory for the copy.
+    pub(crate) fn of(trainer: &Trainer, saved: &Saved, copy: bool) -> Result<Self> {
         let _guard = tch::no_grad_guard();
         let take = |t: &tch::Tensor| match copy {
             true if t.device() == tch::Device::Cpu => t.detach().copy(),
             true => t.detach().to_device(tch::Device::Cpu),
             false => t.detach(),
         };
-        let slots = trainer.optimizer.slots.iter();
-        let slots = slots.map(|s| (s.name.clone(), [take(&s.master), take(&s.exp_avg), take(&s.exp_avg_sq)]));
-        Self { slots: slots.collect(), saved: saved.clone() }
+        let slots = guarded(Error::Torch, || {
+            let state = |s: &Slot| [take(&s.master), take(&s.exp_avg), take(&s.exp_avg_sq)];
+            Ok(trainer.optimizer.slots.iter().map(|s| (s.name.clone(), state(s))).collect())
+        })?;
+        Ok(Self { slots, saved: saved.clone() })
     }
 
     /// Writes it as the folder `target`, then removes `old` ones. A complete one of the same step is left as it is: the
@@ -185,7 +191,7 @@ pub fn resume(
             damaged.push((checkpoint.path, error));
             continue;
         }
-        let saved = load(&checkpoint.path, trainer, inputs)?;
+        let saved = restore(&checkpoint.path, trainer, inputs)?;
         for (path, error) in damaged {
             let aside = path.with_extension("damaged");
             tracing::error!("{error}; going on from step {}, it is moved to {}", saved.step, aside.display());
@@ -216,6 +222,11 @@ pub fn resume(
 /// then be dropped.
 pub fn load(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>) -> Result<Saved> {
     check_files(dir)?;
+    restore(dir, trainer, inputs)
+}
+
+/// [`load`] of a checkpoint whose files are known to be whole.
+fn restore(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>) -> Result<Saved> {
     let state = dir.join(STATE);
     let text = fs::read(&state).map_err(at(&state))?;
     let saved: Saved = serde_json::from_slice(&text).map_err(|e| damaged(&state, e.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use llama_pro_checkpoint::cost::Recompute;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -123,6 +124,11 @@ pub struct TrainConfig {
     /// mean of the 128 steps before it. Default take.
     #[serde(default)]
     pub outliers: Outliers,
+    /// Which activations are computed again in the backward pass instead of being kept: none, new-blocks, all-blocks, or a
+    /// limit on all memory such as "24 GiB", for which as few blocks as possible are. The gradients are the same bits.
+    /// Default none.
+    #[serde(default, with = "recompute")]
+    pub recompute: Recompute,
     /// Steps between checkpoints; 0 writes none but the last. Default 100.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: u64,
@@ -152,6 +158,22 @@ pub struct TrainConfig {
     /// Steps between plain lines on stderr where no terminal is there. Default 10.
     #[serde(default = "default_log_every")]
     pub log_every: u64,
+}
+
+/// A recompute policy as the text of a recipe.
+mod recompute {
+    use llama_pro_checkpoint::cost::Recompute;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Recompute, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Recompute, D::Error> {
+        let text = String::deserialize(from)?;
+        Recompute::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}`: {}", Recompute::EXPECTED)))
+    }
 }
 
 fn default_warmup() -> f64 {
@@ -207,6 +229,7 @@ impl TrainConfig {
             clip: default_clip(),
             dtype: Dtype::default(),
             outliers: Outliers::default(),
+            recompute: Recompute::None,
             checkpoint_every: default_checkpoint_every(),
             keep_checkpoints: default_keep_checkpoints(),
             background_checkpoints: true,
@@ -328,11 +351,12 @@ impl TrainConfig {
     }
 
     /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes only the
-    /// rounding of sums, and when checkpoints and log lines are written changes nothing.
+    /// rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut left_out = vec![
             "tokens-per-step",
             "micro-rows",
+            "recompute",
             "checkpoint-every",
             "keep-checkpoints",
             "keep-best",

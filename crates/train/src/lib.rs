@@ -18,6 +18,7 @@ mod objective;
 mod optimizer;
 mod saver;
 mod schedule;
+mod tape;
 mod trainer;
 mod watchdog;
 
@@ -31,4 +32,4 @@ pub use fit::{Finished, Fit, Observer, Outcome, StepReport, fit};
 pub use forgetting::Forgetting;
 pub use objective::{Keep, MicroStats};
 pub use schedule::learning_rate;
-pub use trainer::{StepStats, Trainer};
+pub use trainer::{StepStats, Trainer, trained_parts};

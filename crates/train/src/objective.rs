@@ -3,14 +3,17 @@
 //! For a step with N counted targets,
 //! `loss = (sum_new CE + sum_keep (replay * CE + kl * KL(base || model))) / N`.
 //! The base needs no second set of weights: it is the grown model with the new blocks skipped, and below the lowest
-//! trained block both are the same computation, done once.
+//! trained block both are the same computation, done once. Logits never exist whole: see `head_loss` in crates/torch-ext.
 
+use llama_pro_checkpoint::cost;
 use llama_pro_model::{Llama, Path, loss};
+use llama_pro_torch_ext::{self as torch_ext, LossWeights};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::Result;
 use crate::batch::MicroBatch;
+use crate::tape::Tape;
 
 /// Weights of the two ways to keep the old ability, on the rows of the kept text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,13 +38,15 @@ pub struct MicroStats {
 }
 
 /// Forward and backward of one micro-batch. Gradients of the objective divided by `n_targets`, the targets of the whole
-/// step, are added to those already there.
+/// step, are added to those already there. `recompute` says of each block whether its activations are thrown away and
+/// computed again.
 pub(crate) fn backward(
     model: &Llama,
     reference: Option<&Llama>,
     micro: &MicroBatch,
     keep: Keep,
     n_targets: u64,
+    recompute: &[bool],
 ) -> Result<MicroStats> {
     let lowest = model.first_trained_block();
     let context = model.context(&micro.inputs())?;
@@ -53,7 +58,7 @@ pub(crate) fn backward(
             model.run(model.embed(&micro.ids), 0..lowest, &context, Path::Grown)
         }
     };
-    let upper_btd = model.run(lower_btd.shallow_clone(), lowest..model.n_blocks(), &context, Path::Grown);
+    let (upper_btd, tape) = Tape::forward(model, &lower_btd, lowest, &context, recompute);
     let hidden_btd = model.finish(&upper_btd);
 
     let rows = micro.ids.size()[0];
@@ -66,33 +71,36 @@ pub(crate) fn backward(
     if new_rows > 0 {
         let part = Part::of(&hidden_btd, micro, 0, new_rows);
         if part.n_targets > 0 {
-            let nats = loss::cross_entropy(&model.head(&part.hidden_nd), &part.targets_n).sum(Kind::Float);
-            stats.new = (nats.double_value(&[]), part.n_targets);
-            add(nats);
+            let loss = part.loss(model, None, LossWeights { cross_entropy: 1.0, kl: 0.0 })?;
+            stats.new = (loss.cross_entropy, part.n_targets);
+            add(loss.objective);
         }
     }
     if micro.keep_rows > 0 {
         let part = Part::of(&hidden_btd, micro, new_rows, micro.keep_rows);
         if part.n_targets > 0 {
-            let logits_nv = model.head(&part.hidden_nd);
-            let nats = loss::cross_entropy(&logits_nv, &part.targets_n).sum(Kind::Float);
-            stats.keep = (nats.double_value(&[]), part.n_targets);
-            if keep.replay > 0.0 {
-                add(nats * keep.replay);
-            }
-            if keep.kl > 0.0 {
-                let base_nv = base_logits(model, reference, micro, &lower_btd, lowest, new_rows)?;
-                let kl = loss::kl_to_base(&base_nv, &logits_nv).sum(Kind::Float);
-                stats.kl = kl.double_value(&[]);
-                add(kl * keep.kl);
+            let base = match keep.kl > 0.0 {
+                true => Some(base_hidden(model, reference, micro, &lower_btd, lowest, new_rows)?),
+                false => None,
+            };
+            let owner = reference.unwrap_or(model);
+            let base = base.as_ref().map(|hidden_nd| (hidden_nd, owner.head_weight()));
+            let loss = part.loss(model, base, LossWeights { cross_entropy: keep.replay, kl: keep.kl })?;
+            stats.keep = (loss.cross_entropy, part.n_targets);
+            stats.kl = loss.kl;
+            if keep.replay > 0.0 || keep.kl > 0.0 {
+                add(loss.objective);
             }
         }
     }
+    drop(hidden_btd);
     if let Some(total) = total {
         stats.objective = total.double_value(&[]);
         // A step whose every row is kept text with no weight has nothing to learn from.
         if total.requires_grad() {
             (total / n_targets as f64).f_backward()?;
+            drop(upper_btd);
+            tape.backward(model, &context)?;
         }
     }
     Ok(stats)
@@ -106,6 +114,16 @@ struct Part {
 }
 
 impl Part {
+    fn loss(
+        &self,
+        model: &Llama,
+        base: Option<(&Tensor, &Tensor)>,
+        weights: LossWeights,
+    ) -> Result<torch_ext::HeadLoss> {
+        let chunk = head_chunk(model);
+        Ok(torch_ext::head_loss(&self.hidden_nd, model.head_weight(), &self.targets_n, base, weights, chunk)?)
+    }
+
     fn of(hidden_btd: &Tensor, micro: &MicroBatch, first: i64, rows: i64) -> Self {
         let d = hidden_btd.size()[2];
         let hidden = hidden_btd.narrow(0, first, rows).reshape([-1, d]);
@@ -124,8 +142,16 @@ pub(crate) fn counted(micro: &MicroBatch, first: i64, rows: i64) -> (Tensor, Ten
     (targets.index_select(0, &places), places)
 }
 
-/// Logits of the base at the counted targets of the kept rows, without a graph.
-fn base_logits(
+/// Rows of logits that exist at once. A GPU works through larger chunks: its products need more rows to be busy.
+fn head_chunk(model: &Llama) -> i64 {
+    let width = model.kind().elt_size_in_bytes() as u64;
+    let rows = cost::chunk_rows(model.config().vocab_size as u64, width);
+    let rows = if model.device() == Device::Cpu { rows } else { rows * 8 };
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// Hidden states of the base, after its final norm, at the counted targets of the kept rows, without a graph.
+fn base_hidden(
     model: &Llama,
     reference: Option<&Llama>,
     micro: &MicroBatch,
@@ -147,6 +173,5 @@ fn base_logits(
         None => model.run(keep(lower_btd), lowest..model.n_blocks(), &context, Path::Base),
     };
     let d = hidden_btd.size()[2];
-    let hidden_nd = owner.finish(&hidden_btd).reshape([-1, d]).index_select(0, &places);
-    Ok(owner.head(&hidden_nd))
+    Ok(owner.finish(&hidden_btd).reshape([-1, d]).index_select(0, &places))
 }

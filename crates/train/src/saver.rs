@@ -19,6 +19,7 @@ const SLACK: u64 = 64 << 10;
 pub(crate) struct Saver<'a> {
     run: &'a RunFolder,
     keep: usize,
+    keeps_best: bool,
     background: bool,
     /// Bytes of a checkpoint.
     bytes: u64,
@@ -40,7 +41,7 @@ impl<'a> Saver<'a> {
         let names: u64 = trainer.optimizer.slots.iter().map(|s| 3 * (s.name.len() as u64 + 100)).sum();
         let bytes = 12 * trainer.n_trained() + names;
         let (keep, background) = (config.keep_checkpoints, config.background_checkpoints);
-        let saver = Self { run, keep, background, bytes, busy: None };
+        let saver = Self { run, keep, keeps_best: config.keeps_best(), background, bytes, busy: None };
         if checkpoint::complete(run)?.is_empty() {
             saver.check_space()?;
             let all = bytes * (config.keep_checkpoints as u64 + 1 + u64::from(config.keeps_best()));
@@ -66,13 +67,13 @@ impl<'a> Saver<'a> {
         let path = self.run.checkpoint(saved.step);
         let before = checkpoint::complete(self.run)?;
         let others = before.iter().filter(|p| **p != path);
-        let best = saved.best.map(|b| self.run.checkpoint(b.step));
+        let best = saved.best.filter(|_| self.keeps_best).map(|b| self.run.checkpoint(b.step));
         let old = others.skip(self.keep.max(1) - 1).filter(|p| Some(*p) != best.as_ref()).cloned();
         let old: Vec<PathBuf> = old.collect();
         if !before.contains(&path) {
             self.check_space()?;
         }
-        let snapshot = Snapshot::of(trainer, saved, self.background);
+        let snapshot = Snapshot::of(trainer, saved, self.background)?;
         let (step, target) = (saved.step, path.clone());
         if !self.background {
             snapshot.write(&target, &old)?;

@@ -1,5 +1,6 @@
 //! A model, its optimizer and one step: backward over the micro-batches, then the update, or an error before it.
 
+use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained};
 use llama_pro_model::{Llama, guarded};
 
 use crate::batch::MicroBatch;
@@ -39,6 +40,9 @@ pub struct Trainer {
     pub(crate) reference: Option<Llama>,
     pub(crate) optimizer: Optimizer,
     keep: Keep,
+    /// Of the recipe, and what it comes to for the shape of the last micro-batch.
+    recompute: Recompute,
+    recomputed: Option<(Vec<i64>, Vec<bool>)>,
 }
 
 impl Trainer {
@@ -55,7 +59,7 @@ impl Trainer {
         if keep.kl > 0.0 {
             check_base(&model, reference.as_ref())?;
         }
-        Ok(Self { model, reference, optimizer, keep })
+        Ok(Self { model, reference, optimizer, keep, recompute: config.recompute, recomputed: None })
     }
 
     /// One optimizer step over `micros`; `step` counts from 1 and is for messages. The loss is normalised by the targets
@@ -99,8 +103,10 @@ impl Trainer {
         }
         let mut sums = MicroStats::default();
         for micro in micros {
+            self.choose_recomputed(micro)?;
             let reference = self.reference.as_ref();
-            let part = objective::backward(&self.model, reference, micro, self.keep, n_targets)?;
+            let again = &self.recomputed.as_ref().map_or(&[][..], |(_, blocks)| blocks);
+            let part = objective::backward(&self.model, reference, micro, self.keep, n_targets, again)?;
             self.optimizer.gather();
             sums.objective += part.objective;
             sums.new = (sums.new.0 + part.new.0, sums.new.1 + part.new.1);
@@ -120,6 +126,48 @@ impl Trainer {
         Ok(stats)
     }
 
+    /// What the step takes in memory, by the shape of `micro`.
+    pub fn memory_plan(&self, micro: &MicroBatch) -> MemoryPlan {
+        let shape = micro.ids.size();
+        let width = self.model.kind().elt_size_in_bytes() as u64;
+        let step = Step { rows: shape[0] as u64, length: shape[1] as u64, width };
+        MemoryPlan::new(self.model.config(), &trained_parts(&self.model), step, self.recompute)
+    }
+
+    /// Turns the policy into blocks, once for each shape.
+    fn choose_recomputed(&mut self, micro: &MicroBatch) -> Result<()> {
+        let shape = micro.ids.size();
+        if self.recomputed.as_ref().is_some_and(|(known, _)| *known == shape) {
+            return Ok(());
+        }
+        let plan = self.memory_plan(micro);
+        if let Recompute::Budget(limit) = self.recompute
+            && plan.total() > limit
+        {
+            return Err(Error::Config {
+                key: "train.recompute",
+                value: format!("\"{}\"", self.recompute),
+                expected: "a step does not fit even with every block computed again; lower train.micro-rows",
+            });
+        }
+        let gib = |bytes: u64| format!("{:.2}", bytes as f64 / f64::from(1 << 30));
+        tracing::info!(
+            "memory of a step of {shape:?} tokens, GiB: weights {}, gradients {}, optimizer {}, kept by blocks {} ({} of \
+             {} computed again), at work {}, logits {}, together {}",
+            gib(plan.weights),
+            gib(plan.gradients),
+            gib(plan.optimizer),
+            gib(plan.kept.iter().sum()),
+            plan.recomputed.iter().filter(|&&again| again).count(),
+            plan.recomputed.len(),
+            gib(plan.working),
+            gib(plan.logits),
+            gib(plan.total()),
+        );
+        self.recomputed = Some((shape, plan.recomputed));
+        Ok(())
+    }
+
     /// The model as it is now.
     pub fn model(&self) -> &Llama {
         &self.model
@@ -133,6 +181,20 @@ impl Trainer {
     /// Number of trained weights.
     pub fn n_trained(&self) -> u64 {
         self.optimizer.slots.iter().map(|s| s.weight.numel() as u64).sum()
+    }
+}
+
+/// Which parts of a loaded model are trained, as the plan of memory reads it.
+pub fn trained_parts(model: &Llama) -> Trained {
+    let trained = |name: &str| model.parameters().iter().any(|p| p.trained && p.name == name);
+    let blocks = (0..model.n_blocks())
+        .map(|i| model.parameters().iter().any(|p| p.trained && p.block() == Some(i)))
+        .collect();
+    Trained {
+        embedding: trained("model.embed_tokens.weight"),
+        blocks,
+        norm: trained("model.norm.weight"),
+        head: trained("lm_head.weight"),
     }
 }
 

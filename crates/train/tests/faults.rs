@@ -195,6 +195,10 @@ fn the_best_validation_is_kept_and_ends_the_run_early() {
     let (same, outcome) = go(&a, &config, &batches, &mut again).unwrap();
     assert_eq!((done(outcome).step, again.losses.len()), (10, 0));
     assert!(weights(&same) == weights(&trainer));
+    // Where nobody asks for the best, it goes like any other.
+    let (d, mut ear) = (dir.path().join("d"), hear());
+    go(&d, &TrainConfig { steps: 8, checkpoint_every: 2, ..four }, &batches, &mut ear).unwrap();
+    assert_eq!(folder(&d).checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [8]);
     // Stopped in between, it counts on.
     let (c, mut early) = (dir.path().join("c"), hear());
     early.stop_at = 7;

@@ -2,7 +2,11 @@
 //!
 //! A figure is a ratio of medians. Ours and the peer's alternate, so that what else the machine does meets both alike.
 
+mod corpus;
+mod data;
+mod eval;
 pub(crate) mod peers;
+mod train;
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -22,6 +26,9 @@ pub(crate) fn run(host: &Host, words: &[OsString]) -> Result<()> {
     let (what, arguments) = words.split_first().context("nothing to measure")?;
     match what.to_str() {
         // One arm for each bench that has a peer: a module beside this one.
+        Some("data") => data::bench(host, arguments),
+        Some("train") => train::run(host, arguments),
+        Some("eval") => eval::run(host, arguments),
         _ => {
             let all: Vec<OsString> = [OsString::from("bench"), what.clone()]
                 .into_iter()

@@ -1,5 +1,6 @@
 //! `generate MODEL --prompt TEXT | --chat`: text from a model, with keys and values kept from token to token.
 
+mod chat;
 mod source;
 mod stream;
 
@@ -21,11 +22,20 @@ pub(crate) struct Args {
     /// A model folder with its tokenizer.
     model: PathBuf,
     /// Text to continue; several are continued side by side.
-    #[arg(long, value_name = "TEXT", required_unless_present = "prompts")]
+    #[arg(long, value_name = "TEXT", required_unless_present_any = ["prompts", "chat"])]
     prompt: Vec<String>,
     /// File with a prompt per line; a line that is a JSON object gives its field `prompt`.
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// Hold a conversation in the terminal: questions line by line from stdin.
+    #[arg(long, conflicts_with_all = ["prompt", "prompts", "samples", "batch", "json"])]
+    chat: bool,
+    /// System prompt of the conversation.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    system: Option<String>,
+    /// A built-in chat template instead of the model's own.
+    #[arg(long, value_name = "NAME", requires = "chat")]
+    template: Option<String>,
     /// Continuations of each prompt.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     samples: u32,
@@ -141,6 +151,16 @@ impl Options {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let (sampling, stops) = (args.options.sampling()?, args.options.stops()?);
+    if args.chat {
+        let settings = chat::Settings {
+            system: args.system.as_deref(),
+            template: args.template.as_deref(),
+            sampling,
+            stops,
+            max_new_tokens: args.options.max_new_tokens,
+        };
+        return chat::run(&args.model, &args.options.open(&args.model)?, settings);
+    }
     let prompts = prompts(args)?;
     ensure!(!prompts.is_empty(), "no prompts");
     let source = args.options.open(&args.model)?;

@@ -111,7 +111,7 @@ impl Maker<'_> {
     fn rows(&self, prefix: &Path) -> Result<PackedRows> {
         let shard = TokenShard::open(prefix)?;
         shard.check_vocabulary(self.vocabulary)?;
-        let rows = PackedRows::new(shard, self.recipe.data.sequence_length)?;
+        let rows = PackedRows::packed(shard, self.recipe.data.sequence_length, self.recipe.data.packing)?;
         Ok(rows.mask_documents(self.recipe.data.mask_documents))
     }
 

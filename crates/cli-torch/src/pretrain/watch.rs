@@ -62,7 +62,12 @@ impl Observer for Watch<'_> {
     fn step(&mut self, report: &StepReport) -> llama_pro_train::Result<()> {
         let stats = &report.stats;
         let mut line = Map::new();
-        let mut scalars = vec![("train/loss", stats.loss()), ("train/grad_norm", stats.grad_norm)];
+        let mut scalars = vec![
+            ("train/loss", stats.loss()),
+            ("train/grad_norm", stats.grad_norm),
+            ("train/learning_rate", report.learning_rate),
+            ("train/tokens_per_second", report.tokens_per_second),
+        ];
         for (key, value) in [
             ("step", json!(report.step)),
             ("loss", json!(stats.loss())),

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use llama_pro_cli::output;
 
+use super::memory::{self, StepMemory};
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A model folder.
@@ -17,6 +19,12 @@ pub(crate) struct Args {
     /// One JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// Tokens of a row, for the memory of a training step [default: the model's context, at most 4096].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    length: Option<u64>,
+    /// GiB that a training step may take [default: what this machine has left].
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    memory: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +48,10 @@ struct Inspection {
     generations: usize,
     supported: Option<String>,
     train_memory: Vec<Memory>,
+    /// Tokens of a row and bytes that may be taken, for the plans below.
+    step_length: u64,
+    step_limit: u64,
+    step_memory: Vec<StepMemory>,
 }
 
 /// What must lie in memory to train, activations aside.
@@ -89,7 +101,7 @@ fn inspect(args: &Args) -> Result<Inspection> {
         |key: &str| config.raw().get(key).and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
     let architecture =
         config.raw().get("architectures").and_then(|a| a.get(0)).and_then(serde_json::Value::as_str);
-    let memory = |mode, trained: u64, dtype, width: u64| Memory {
+    let state = |mode, trained: u64, dtype, width: u64| Memory {
         mode,
         dtype,
         weights: parameters * width,
@@ -100,10 +112,17 @@ fn inspect(args: &Args) -> Result<Inspection> {
     let mut train_memory = Vec::new();
     for (dtype, width) in [("f32", 4), ("bf16", 2)] {
         if new_parameters > 0 {
-            train_memory.push(memory("added", new_parameters, dtype, width));
+            train_memory.push(state("added", new_parameters, dtype, width));
         }
-        train_memory.push(memory("all", parameters, dtype, width));
+        train_memory.push(state("all", parameters, dtype, width));
     }
+    let step_length = args.length.unwrap_or_else(|| number("max_position_embeddings").clamp(1, 4096));
+    let step_limit = args.memory.map_or_else(memory::available, |gib| gib << 30);
+    let new_blocks = record.as_ref().map(Expansion::new_blocks).unwrap_or_default();
+    let step_memory = match &llama {
+        Ok(config) => memory::plans(config, &new_blocks, step_length, step_limit),
+        Err(_) => Vec::new(),
+    };
     Ok(Inspection {
         architecture: architecture.map_or_else(|| text("model_type"), str::to_owned),
         blocks: config.num_hidden_layers()?,
@@ -120,12 +139,15 @@ fn inspect(args: &Args) -> Result<Inspection> {
         bytes: checkpoint.total_bytes(),
         shards: checkpoint.shards().len(),
         dtypes,
-        new_blocks: record.as_ref().map(Expansion::new_blocks).unwrap_or_default(),
+        new_blocks,
         new_parameters,
         trained: record.as_ref().map(Expansion::is_trained),
         generations: record.as_ref().map_or(0, |r| r.generations().len()),
         supported: llama.err().map(|e| e.to_string()),
         train_memory,
+        step_length,
+        step_limit,
+        step_memory,
     })
 }
 
@@ -167,4 +189,7 @@ fn show(x: &Inspection) {
             .collect::<Vec<_>>()
     });
     println!("{}", output::table(&["trained", "dtype", "weights", "gradients", "optimizer", "sum"], rows));
+    if !x.step_memory.is_empty() {
+        memory::show(&x.step_memory, x.step_length, x.step_limit);
+    }
 }

@@ -46,7 +46,7 @@ fn digest(file: &InputFile) -> Result<[u8; 32]> {
     file_digest(&file.path)
 }
 
-pub(super) fn file_digest(path: &std::path::Path) -> Result<[u8; 32]> {
+pub(crate) fn file_digest(path: &std::path::Path) -> Result<[u8; 32]> {
     let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).map_err(Error::io("read", path))?;

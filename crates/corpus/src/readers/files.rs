@@ -9,7 +9,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::listing::{self, InputFile, Listing};
-use crate::document::{Document, Documents, Intake, Item, Loss};
+use crate::document::{Document, Intake, Item, Items, Loss, Meta, OnError, Raw};
 use crate::error::{Error, Result};
 use crate::source::Environment;
 
@@ -50,13 +50,13 @@ impl FilesSource {
         Ok(())
     }
 
-    pub(crate) fn list(&self, environment: &Environment) -> Result<Listing> {
+    pub(crate) fn list(&self, environment: &Environment, on_error: OnError) -> Result<Listing> {
         let root = environment.resolve(&self.path);
         let include = patterns("include", &root, &self.include)?;
         let exclude = patterns("exclude", &root, &self.exclude)?;
         let extensions: Vec<_> =
             self.extensions.iter().map(|e| e.trim_start_matches('.').to_ascii_lowercase()).collect();
-        let files = listing::walk(&root, true, |relative, _| {
+        let files = listing::walk(&root, true, on_error, |relative, _| {
             listing::extension(relative).is_some_and(|extension| extensions.contains(&extension))
                 && (self.include.is_empty() || matches(&include, relative))
                 && !matches(&exclude, relative)
@@ -89,14 +89,14 @@ pub(crate) fn whole(_: &str, text: &str) -> Result<String, Loss> {
 }
 
 /// One document per file; `convert` (of id and text) cleans the text or says why the file is left out.
-pub(crate) fn read<F>(listing: &Listing, max_file_bytes: u64, convert: F) -> Documents
+pub(crate) fn read<F>(listing: &Listing, max_file_bytes: u64, convert: F) -> Raw
 where
-    F: FnMut(&str, &str) -> Result<String, Loss> + Send + 'static,
+    F: FnMut(&str, &str) -> Result<String, Loss> + 'static,
 {
     let intake = Intake::default();
-    let items =
-        FileItems { files: listing.files.clone().into(), max_file_bytes, convert, intake: intake.clone() };
-    Documents::new(Box::new(items), intake, listing.place.clone())
+    let files = listing.files.clone().into();
+    let items: Items = Box::new(FileItems { files, max_file_bytes, convert, intake: intake.clone() });
+    Raw { items, intake, place: listing.place.clone() }
 }
 
 struct FileItems<F> {
@@ -121,8 +121,12 @@ impl<F: FnMut(&str, &str) -> Result<String, Loss>> Iterator for FileItems<F> {
         };
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Loss::NotUtf8));
         Some(Ok(match text.and_then(|text| (self.convert)(&file.id, &text)) {
-            Ok(text) => Item::Document(Document { id: file.id, text }),
-            Err(loss) => Item::Lost { id: file.id, loss },
+            Ok(text) => {
+                let language = listing::language(&file.path);
+                let meta = Meta { path: Some(file.id.clone()), license: Vec::new(), language };
+                Item::Document(Document { id: file.id, text, meta })
+            }
+            Err(loss) => Item::lost(file.id, loss),
         }))
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
-use crate::document::Loss;
+use crate::document::{Loss, OnError};
 use crate::error::{Error, Result};
 
 /// A file that is going to be read.
@@ -62,6 +62,7 @@ impl Listing {
 pub(crate) fn walk(
     root: &Path,
     gitignore: bool,
+    on_error: OnError,
     wanted: impl Fn(&Path, &str) -> bool,
 ) -> Result<Vec<InputFile>> {
     let metadata = std::fs::metadata(root).map_err(Error::io("list", root))?;
@@ -80,7 +81,19 @@ pub(crate) fn walk(
         .build();
     let mut files = Vec::new();
     for entry in walker {
-        let entry = entry.map_err(|source| Error::Walk { path: root.to_owned(), source })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(source) => {
+                let error = Error::Walk { path: root.to_owned(), source };
+                if on_error == OnError::Stop {
+                    return Err(error);
+                }
+                tracing::warn!("skipped: {error}");
+                let id = unreadable(root, &error);
+                files.push(InputFile { path: root.join(&id), id, len: 0, loss: Some(Loss::Unreadable) });
+                continue;
+            }
+        };
         if !entry.file_type().is_some_and(|kind| kind.is_file()) {
             continue;
         }
@@ -93,6 +106,17 @@ pub(crate) fn walk(
     }
     files.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.path.cmp(&b.path)));
     Ok(files)
+}
+
+/// What an error of the walk is about, relative to `root`; the message where it names no path.
+fn unreadable(root: &Path, error: &Error) -> String {
+    let message = match error {
+        Error::Walk { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    let prefix = format!("{}/", root.display());
+    let inside = message.split_once(&prefix).map(|(_, rest)| rest);
+    inside.and_then(|rest| rest.split(": ").next()).map_or(message.clone(), str::to_owned)
 }
 
 /// A single file named by the source: its id is its file name.
@@ -109,6 +133,39 @@ pub(crate) fn single(path: &Path) -> Result<InputFile> {
 /// The extension in lower case, without the dot.
 pub(crate) fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+/// The language that a file name extension stands for, by its common name in lower case.
+pub(crate) fn language(path: &Path) -> Option<String> {
+    let extension = extension(path)?;
+    let name = match extension.as_str() {
+        "py" | "pyi" => "python",
+        "rs" => "rust",
+        "js" | "mjs" | "cjs" => "javascript",
+        "ts" => "typescript",
+        "c" | "h" => "c",
+        "cpp" | "cc" | "cxx" | "hpp" | "hh" => "c++",
+        "hs" => "haskell",
+        "jl" => "julia",
+        "r" => "r",
+        "mpl" | "mw" => "maple",
+        "tex" | "sty" | "cls" => "tex",
+        "lean" => "lean",
+        "thy" => "isabelle",
+        "agda" => "agda",
+        "idr" => "idris",
+        "g" | "gap" | "gd" | "gi" => "gap",
+        "f" | "f90" | "f95" | "f03" | "for" => "fortran",
+        "ipynb" => "jupyter-notebook",
+        "md" | "markdown" => "markdown",
+        "txt" => "text",
+        "html" | "htm" => "html",
+        "sh" | "bash" => "shell",
+        "rb" => "ruby",
+        "m" => "matlab",
+        other => other,
+    };
+    Some(name.to_owned())
 }
 
 fn slashed(relative: &Path) -> String {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::document::Loss;
 use crate::error::{Error, Result};
 
 /// Decompressed bytes that need no justification, whatever the ratio.
@@ -31,6 +32,8 @@ pub(crate) struct LineReader {
     limits: Limits,
     line: u64,
     bytes: u64,
+    /// The last line was longer than allowed, and the rest of it is still to come.
+    within_long_line: bool,
 }
 
 impl LineReader {
@@ -51,7 +54,15 @@ impl LineReader {
             }
             _ => (Box::new(file), None),
         };
-        Ok(Self { path: path.to_owned(), reader, compressed, limits, line: 0, bytes: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            compressed,
+            limits,
+            line: 0,
+            bytes: 0,
+            within_long_line: false,
+        })
     }
 
     /// The number of the line read last, from 1.
@@ -60,29 +71,41 @@ impl LineReader {
     }
 
     /// An error at the line read last.
-    pub(crate) fn error(&self, message: String) -> Error {
-        Error::Line { path: self.path.clone(), line: self.line, message }
+    pub(crate) fn error(&self, loss: Loss, message: String) -> Error {
+        Error::Line { path: self.path.clone(), line: self.line, loss, message }
     }
 
-    /// Fills `line` with the next line and its line feed, if it has one; false at the end of the file.
+    /// Fills `line` with the next line and its line feed, if it has one; false at the end of the file. After a line
+    /// that is too long, and only then, the next call goes on with the line after it.
     pub(crate) fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool> {
-        line.clear();
         let limit = self.limits.max_line_bytes;
-        let got = (&mut self.reader).take(limit.saturating_add(1)).read_until(b'\n', line);
-        self.bytes += line.len() as u64;
-        got.map_err(|source| match self.compressed {
-            Some(_) => Error::Decompress { path: self.path.clone(), read: self.bytes, source },
-            None => Error::Io { action: "read", path: self.path.clone(), source },
-        })?;
+        while self.within_long_line {
+            self.take(line, 1 << 20)?;
+            self.within_long_line = !line.is_empty() && !line.ends_with(b"\n");
+        }
+        self.take(line, limit.saturating_add(1))?;
         if line.is_empty() {
             return Ok(false);
         }
         self.line += 1;
         if line.len() as u64 > limit {
-            return Err(self.error(format!("line longer than {limit} bytes ({})", self.limits.key)));
+            self.within_long_line = !line.ends_with(b"\n");
+            let message = format!("line longer than {limit} bytes ({})", self.limits.key);
+            return Err(self.error(Loss::LongLine, message));
         }
-        self.check_growth()?;
         Ok(true)
+    }
+
+    /// At most `limit` bytes of a line.
+    fn take(&mut self, line: &mut Vec<u8>, limit: u64) -> Result<()> {
+        line.clear();
+        let got = (&mut self.reader).take(limit).read_until(b'\n', line);
+        self.bytes += line.len() as u64;
+        got.map_err(|source| match self.compressed {
+            Some(_) => Error::Decompress { path: self.path.clone(), read: self.bytes, source },
+            None => Error::Io { action: "read", path: self.path.clone(), source },
+        })?;
+        self.check_growth()
     }
 
     fn check_growth(&self) -> Result<()> {

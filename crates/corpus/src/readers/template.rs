@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::fields;
+
 /// A parsed template. `{{` and `}}` stand for the braces themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Part>);
@@ -50,13 +52,21 @@ impl Template {
         Ok(Self(parts))
     }
 
+    /// The names of the fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Field(name) => Some(name.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
     /// The text of one object; strings as they are, numbers and booleans as JSON writes them.
     pub(crate) fn render(&self, object: &Map<String, Value>) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Field(name) => match object.get(name) {
+                Part::Field(name) => match fields::lookup(object, name) {
                     Some(Value::String(value)) => text.push_str(value),
                     Some(value @ (Value::Number(_) | Value::Bool(_))) => text.push_str(&value.to_string()),
                     Some(value) => {

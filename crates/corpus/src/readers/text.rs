@@ -1,4 +1,4 @@
-//! `kind = "text"`: .txt and .md files, whole or cut into documents.
+//! `kind = "text"`: .txt, .md and .tex files, whole or cut into documents.
 //!
 //! Read as a stream of lines, so a file of any size needs the memory of its largest document.
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::{self, InputFile, Listing};
 use super::stream::{Limits, LineReader};
-use crate::document::{Document, Documents, Intake, Item, Loss};
+use crate::document::{Document, Intake, Item, Items, Loss, Meta, OnError, Raw};
 use crate::error::{Error, Result};
 use crate::source::Environment;
 
@@ -17,7 +17,7 @@ use crate::source::Environment;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TextSource {
-    /// A file, or a folder whose .txt and .md files are read in the order of their paths.
+    /// A file, or a folder whose .txt, .md and .tex files are read in the order of their paths.
     pub path: PathBuf,
     /// Where a document ends: "file", "blank-lines", or the separator itself, such as "<|endoftext|>".
     #[serde(default)]
@@ -85,11 +85,12 @@ impl TextSource {
         Ok(())
     }
 
-    pub(crate) fn list(&self, environment: &Environment) -> Result<Listing> {
+    pub(crate) fn list(&self, environment: &Environment, on_error: OnError) -> Result<Listing> {
         let path = environment.resolve(&self.path);
         let files = if path.is_dir() {
-            listing::walk(&path, false, |relative, _| {
-                listing::extension(relative).is_some_and(|extension| extension == "txt" || extension == "md")
+            listing::walk(&path, false, on_error, |relative, _| {
+                let extension = listing::extension(relative);
+                extension.is_some_and(|extension| ["txt", "md", "tex"].contains(&extension.as_str()))
             })?
         } else {
             vec![listing::single(&path)?]
@@ -98,7 +99,7 @@ impl TextSource {
     }
 }
 
-pub(crate) fn read(listing: &Listing, source: &TextSource) -> Documents {
+pub(crate) fn read(listing: &Listing, source: &TextSource) -> Raw {
     let intake = Intake::default();
     let items = TextItems {
         files: listing.files.clone().into(),
@@ -107,7 +108,8 @@ pub(crate) fn read(listing: &Listing, source: &TextSource) -> Documents {
         ready: VecDeque::new(),
         intake: intake.clone(),
     };
-    Documents::new(Box::new(items), intake, listing.place.clone())
+    let items: Items = Box::new(items);
+    Raw { items, intake, place: listing.place.clone() }
 }
 
 struct TextItems {
@@ -131,12 +133,29 @@ impl TextItems {
             }
             match &mut self.current {
                 Some(cutter) => {
-                    if !cutter.read_line(&self.source, &mut self.ready)? {
-                        self.current = None;
+                    match cutter.read_line(&self.source, &mut self.ready) {
+                        Ok(true) => {}
+                        Ok(false) => self.current = None,
+                        Err(error) => {
+                            // What was not finished before the damage is not a document.
+                            self.current = None;
+                            self.intake.one();
+                            return Err(error);
+                        }
                     }
                 }
                 None => match self.files.pop_front() {
-                    Some(file) => self.current = Some(Cutter::open(file, &self.source)?),
+                    Some(file) if file.loss.is_some() => {
+                        self.intake.one();
+                        return Ok(Some(Item::lost(file.id, file.loss.unwrap_or(Loss::Unreadable))));
+                    }
+                    Some(file) => match Cutter::open(file, &self.source) {
+                        Ok(cutter) => self.current = Some(cutter),
+                        Err(error) => {
+                            self.intake.one();
+                            return Err(error);
+                        }
+                    },
                     None => return Ok(None),
                 },
             }
@@ -155,22 +174,23 @@ impl Iterator for TextItems {
 /// A finished piece of a file.
 struct Chunk {
     id: String,
+    path: String,
     bytes: Vec<u8>,
     loss: Option<Loss>,
 }
 
 impl Chunk {
     fn into_item(self, source: &TextSource) -> Item {
-        let Self { id, bytes, loss } = self;
+        let Self { id, path, bytes, loss } = self;
+        let language = listing::language(std::path::Path::new(&path));
         if let Some(loss) = loss {
-            return Item::Lost { id, loss };
+            return Item::lost(id, loss);
         }
-        match String::from_utf8(bytes) {
-            Err(_) => Item::Lost { id, loss: Loss::NotUtf8 },
-            Ok(text) if source.split == Split::File => Item::Document(Document { id, text }),
-            // The white space around a separator belongs to the separator.
-            Ok(text) => Item::Document(Document { id, text: text.trim().to_owned() }),
-        }
+        let Ok(text) = String::from_utf8(bytes) else { return Item::lost(id, Loss::NotUtf8) };
+        // The white space around a separator belongs to the separator.
+        let text = if source.split == Split::File { text } else { text.trim().to_owned() };
+        let meta = Meta { path: Some(path), license: Vec::new(), language };
+        Item::Document(Document { id, text, meta })
     }
 }
 
@@ -248,7 +268,8 @@ impl Cutter {
             Split::File => self.file_id.clone(),
             _ => format!("{}:{}", self.file_id, self.first_line),
         };
-        ready.push_back(Chunk { id, bytes, loss: oversized.then_some(Loss::TooLarge) });
+        let path = self.file_id.clone();
+        ready.push_back(Chunk { id, path, bytes, loss: oversized.then_some(Loss::TooLarge) });
     }
 
     fn by_blank_lines(&mut self, source: &TextSource, ready: &mut VecDeque<Chunk>) {
@@ -277,7 +298,7 @@ impl Cutter {
         }
         self.pending.extend_from_slice(&self.line);
         let mut start = 0;
-        while let Some(at) = find(&self.pending[from..], separator) {
+        while let Some(at) = memchr::memmem::find(&self.pending[from..], separator) {
             let document = self.pending[start..from + at].to_vec();
             self.emit(document, source, ready);
             self.first_line = self.reader.line();
@@ -287,8 +308,4 @@ impl Cutter {
         self.pending.drain(..start);
         self.limit(source, tail);
     }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -1,10 +1,14 @@
 //! The crate from outside: readers on real folders, the generator against solvers, prepare from end to end.
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
+mod bad_input;
 mod cargo_sources;
 mod compressed;
+mod dedup;
 mod evaluator;
 mod math;
+mod parquet;
+mod pipeline;
 mod prepare;
 mod readers;
 mod solvers;

@@ -2,11 +2,10 @@
 
 use llama_pro_checkpoint::RopeScaling;
 use llama_pro_eval::{ChoiceRequest, ChoiceScore};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::Engine;
 use super::plan::{Asked, Mode, Sequence, plan};
-use crate::guard::guarded;
 use crate::{Error, Llama, Path, Result};
 
 /// Rows of logits that are there at a time.
@@ -111,29 +110,17 @@ pub(super) fn check_ids(model: &Llama, what: &str, number: usize, ids: &[i64]) -
     }
 }
 
-/// For each (row of `hidden_rd`, token): the logarithm of its likelihood, and whether it is the likeliest. Rows ascend
-/// but for repetitions.
+/// For each (row of `hidden_rd`, token): the logarithm of its likelihood, and whether it is the likeliest.
 fn token_scores(engine: &Engine, hidden_rd: &Tensor, targets: &[(usize, i64)]) -> Result<Vec<(f32, bool)>> {
     let mut scores = vec![(0.0, false); targets.len()];
     let n = hidden_rd.size()[0];
-    let _guard = tch::no_grad_guard();
     for first in (0..n).step_by(ROWS as usize) {
         let rows = first as usize..(first + ROWS).min(n) as usize;
         let places: Vec<usize> = (0..targets.len()).filter(|&i| rows.contains(&targets[i].0)).collect();
-        let logits = engine.head(&hidden_rd.narrow(0, first, rows.len() as i64))?;
-        let found = guarded(Error::Torch, || {
-            let pick = |values: Vec<i64>| Tensor::from_slice(&values).to_device(logits.device());
-            let row = pick(places.iter().map(|&i| targets[i].0 as i64 - first).collect());
-            let token = pick(places.iter().map(|&i| targets[i].1).collect());
-            let logits_rv = logits.to_kind(Kind::Float);
-            let total = logits_rv.logsumexp([-1i64], false).index_select(0, &row);
-            let best = logits_rv.argmax(-1, false).index_select(0, &row).eq_tensor(&token);
-            let vocabulary = logits_rv.size()[1];
-            let chosen = logits_rv.view([-1]).index_select(0, &(row * vocabulary + token));
-            let nats = Vec::<f32>::try_from(chosen - total)?;
-            Ok::<_, Error>(nats.into_iter().zip(Vec::<bool>::try_from(best)?).collect::<Vec<_>>())
-        })?;
-        for (place, score) in places.into_iter().zip(found) {
+        let logits_rv = engine.head(&hidden_rd.narrow(0, first, rows.len() as i64))?;
+        let here: Vec<(i64, i64)> =
+            places.iter().map(|&i| (targets[i].0 as i64 - first, targets[i].1)).collect();
+        for (place, score) in places.into_iter().zip(engine.token_scores(&logits_rv, &here)?) {
             scores[place] = score;
         }
     }

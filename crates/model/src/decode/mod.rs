@@ -12,6 +12,8 @@ mod plan;
 mod sample;
 mod session;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use choices::choices;
 pub(crate) use engine::Engine;

@@ -52,7 +52,7 @@ impl TensorCache {
 
 /// Rotary angles of all new tokens. Dynamic scaling depends on how long the sequence is by now, as in transformers, whose
 /// cached keys likewise stay rotated as they were stored.
-fn segment_angles(model: &Llama, segments: &[Segment]) -> Angles {
+pub(super) fn segment_angles(model: &Llama, segments: &[Segment]) -> Angles {
     let config = model.config();
     let positions = |list: &[&Segment]| {
         let flat: Vec<i64> =

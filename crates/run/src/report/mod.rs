@@ -5,6 +5,7 @@
 //! curve ends in also stands in a table, for those who cannot see curves.
 
 mod chart;
+pub mod compose;
 mod curves;
 mod markup;
 mod number;

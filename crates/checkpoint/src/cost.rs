@@ -1,0 +1,263 @@
+//! What it takes to train a model of a given configuration: bytes of memory and floating-point operations, known before
+//! anything is loaded.
+//!
+//! The counts follow what this project's training path keeps (crates/model), with the new blocks or everything trained:
+//! - below the lowest trained block nothing is kept for a backward pass, and there is none;
+//! - a frozen block above it keeps what its norms, attention and SwiGLU need: `2 D + 2 Q + 2 K + 2 I` numbers a token
+//!   (D hidden, Q and K the widths of the query and the key heads, I the feed-forward width);
+//! - a trained block also keeps the inputs of its matrices, `2 D + I` more;
+//! - a recomputed block keeps its input, `D`, and what it needs otherwise exists for one block at a time.
+
+use std::fmt;
+
+use crate::LlamaConfig;
+
+/// Which activations are thrown away in the forward pass and computed again in the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Recompute {
+    /// None: the fastest.
+    #[default]
+    None,
+    /// Those of the trained blocks.
+    NewBlocks,
+    /// Those of every block that has a backward pass, frozen ones included.
+    AllBlocks,
+    /// Of as few blocks as it takes to stay below so many bytes in all.
+    Budget(u64),
+}
+
+impl Recompute {
+    /// What [`Recompute::parse`] takes, for messages.
+    pub const EXPECTED: &'static str =
+        "expected \"none\", \"new-blocks\", \"all-blocks\" or a limit such as \"24 GiB\"";
+
+    /// Reads `none`, `new-blocks`, `all-blocks` or a number of GiB, `24 GiB`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "new-blocks" => Some(Self::NewBlocks),
+            "all-blocks" => Some(Self::AllBlocks),
+            _ => {
+                let gib: f64 = text.strip_suffix("GiB")?.trim().parse().ok()?;
+                (gib.is_finite() && gib > 0.0 && gib < 1e9).then(|| Self::Budget((gib * GIB) as u64))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Recompute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::NewBlocks => f.write_str("new-blocks"),
+            Self::AllBlocks => f.write_str("all-blocks"),
+            Self::Budget(bytes) => write!(f, "{} GiB", *bytes as f64 / GIB),
+        }
+    }
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+
+/// Bytes of logits that exist at once on the CPU, where the head works through its rows in chunks.
+pub const LOGITS_CHUNK: u64 = 16 << 20;
+
+/// Which parts of a model are trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trained {
+    /// The embedding (with a tied head: the head too).
+    pub embedding: bool,
+    /// Each block.
+    pub blocks: Vec<bool>,
+    /// The final norm.
+    pub norm: bool,
+    /// The head.
+    pub head: bool,
+}
+
+impl Trained {
+    /// These blocks and nothing else.
+    pub fn blocks(config: &LlamaConfig, trained: &[usize]) -> Self {
+        let blocks = (0..config.num_hidden_layers).map(|i| trained.contains(&i)).collect();
+        Self { embedding: false, blocks, norm: false, head: false }
+    }
+
+    /// Everything.
+    pub fn all(config: &LlamaConfig) -> Self {
+        Self { embedding: true, blocks: vec![true; config.num_hidden_layers], norm: true, head: true }
+    }
+
+    /// The first block that needs a backward pass.
+    pub fn lowest(&self) -> usize {
+        let first = self.blocks.iter().position(|&t| t).unwrap_or(self.blocks.len());
+        if self.embedding { 0 } else { first }
+    }
+}
+
+/// What a training step works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Rows of a forward pass.
+    pub rows: u64,
+    /// Tokens of a row.
+    pub length: u64,
+    /// Bytes of a weight and of an activation: 4 for float32, 2 for bfloat16.
+    pub width: u64,
+}
+
+/// Bytes, by what they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Every weight, in the dtype that is computed in.
+    pub weights: u64,
+    /// Gradients of the trained weights: float32 sums, and in bfloat16 the gradients of one forward pass beside them.
+    pub gradients: u64,
+    /// AdamW's two moments, and below float32 the master copies.
+    pub optimizer: u64,
+    /// What each block keeps for its backward pass.
+    pub kept: Vec<u64>,
+    /// Which blocks are computed again.
+    pub recomputed: Vec<bool>,
+    /// What exists only while one block or the head is at work.
+    pub working: u64,
+    /// The logits of one chunk, and the gradient of the hidden states that the head hands down.
+    pub logits: u64,
+}
+
+impl MemoryPlan {
+    /// Plans a step. A budget that cannot be kept gives the smallest plan there is: compare [`MemoryPlan::total`].
+    pub fn new(config: &LlamaConfig, trained: &Trained, step: Step, recompute: Recompute) -> Self {
+        let lowest = trained.lowest();
+        let n = config.num_hidden_layers;
+        let mut plan = Self::fixed(config, trained, step);
+        plan.recomputed = (0..n)
+            .map(|i| match recompute {
+                Recompute::AllBlocks => i >= lowest,
+                Recompute::NewBlocks => trained.blocks[i],
+                Recompute::None | Recompute::Budget(_) => false,
+            })
+            .collect();
+        plan.keep(config, trained, step);
+        if let Recompute::Budget(limit) = recompute {
+            // Trained blocks hold the most; among equals the lowest is used last in the backward pass.
+            let order =
+                (lowest..n).filter(|&i| trained.blocks[i]).chain((lowest..n).filter(|&i| !trained.blocks[i]));
+            for i in order {
+                if plan.total() <= limit {
+                    break;
+                }
+                plan.recomputed[i] = true;
+                plan.keep(config, trained, step);
+            }
+        }
+        plan
+    }
+
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.activations()
+    }
+
+    /// Everything that depends on the batch.
+    pub fn activations(&self) -> u64 {
+        self.kept.iter().sum::<u64>() + self.working + self.logits
+    }
+
+    fn fixed(config: &LlamaConfig, trained: &Trained, step: Step) -> Self {
+        let (all, learned) = counts(config, trained);
+        let (d, v) = (config.hidden_size as u64, config.vocab_size as u64);
+        let tokens = step.rows * step.length;
+        let chunk = chunk_rows(v, step.width).min(tokens);
+        let narrow = step.width < 4;
+        // A trained head or embedding has the gradient of a forward pass beside the sum.
+        Self {
+            weights: all * step.width,
+            gradients: learned * if narrow { 4 + step.width } else { 4 },
+            optimizer: learned * if narrow { 12 } else { 8 },
+            kept: Vec::new(),
+            recomputed: Vec::new(),
+            working: 0,
+            logits: chunk * v * step.width + 2 * tokens * d * step.width,
+        }
+    }
+
+    fn keep(&mut self, config: &LlamaConfig, trained: &Trained, step: Step) {
+        let tokens = step.rows * step.length;
+        let d = config.hidden_size as u64;
+        let inner = config.intermediate_size as u64;
+        let lowest = trained.lowest();
+        let whole = |i: usize| tokens * block_kept(config, trained.blocks[i]) * step.width;
+        self.kept = (0..config.num_hidden_layers)
+            .map(|i| match (i < lowest, self.recomputed[i]) {
+                (true, _) => 0,
+                (false, true) => tokens * d * step.width,
+                (false, false) => whole(i),
+            })
+            .collect();
+        // In the backward pass of a block: the gradients of its two SwiGLU inputs, of its residual stream and of one
+        // more width; in its forward pass less. A block that is computed again holds all it keeps for that time.
+        let again =
+            (0..config.num_hidden_layers).filter(|&i| self.recomputed[i]).map(whole).max().unwrap_or(0);
+        self.working = tokens * (3 * inner + 4 * d) * step.width + again;
+    }
+}
+
+/// Rows of logits that the head works on at once.
+pub fn chunk_rows(vocabulary: u64, width: u64) -> u64 {
+    (LOGITS_CHUNK / (vocabulary.max(1) * width)).clamp(64, 1 << 20)
+}
+
+/// Numbers that a block keeps for each token.
+fn block_kept(config: &LlamaConfig, trained: bool) -> u64 {
+    let (d, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
+    let (q, k) = widths(config);
+    2 * d + 2 * q + 2 * k + 2 * inner + if trained { 2 * d + inner } else { 0 }
+}
+
+fn widths(config: &LlamaConfig) -> (u64, u64) {
+    let of = |heads: usize| (heads * config.head_dim) as u64;
+    (of(config.num_attention_heads), of(config.num_key_value_heads))
+}
+
+/// Parameters in all, and of the trained parts.
+fn counts(config: &LlamaConfig, trained: &Trained) -> (u64, u64) {
+    let (mut all, mut learned) = (0, 0);
+    for spec in config.parameters() {
+        let n: u64 = spec.shape.iter().map(|&d| d as u64).product();
+        let block = spec
+            .name
+            .strip_prefix("model.layers.")
+            .and_then(|rest| rest.split_once('.')?.0.parse::<usize>().ok());
+        let is_trained = match (block, spec.name.as_str()) {
+            (Some(i), _) => trained.blocks[i],
+            (None, "model.norm.weight") => trained.norm,
+            (None, "lm_head.weight") => trained.head,
+            (None, _) => trained.embedding,
+        };
+        all += n;
+        learned += if is_trained { n } else { 0 };
+    }
+    (all, learned)
+}
+
+/// Floating-point operations of training on one token, the least there is: `2 W` forward everywhere, `2 W` for the
+/// gradient of the activations from the lowest trained block up, `2 W` for the gradient of trained weights, and the
+/// attention of rows of `length` tokens as PaLM counts it (not halved for causality). What is computed again is not
+/// counted.
+pub fn flops_per_token(config: &LlamaConfig, trained: &Trained, length: u64) -> f64 {
+    let (d, inner, v) =
+        (config.hidden_size as f64, config.intermediate_size as f64, config.vocab_size as f64);
+    let (q, k) = widths(config);
+    let (q, k) = (q as f64, k as f64);
+    let matrices = d * (2.0 * q + 2.0 * k) + 3.0 * d * inner;
+    let attention = 4.0 * length as f64 * q;
+    let lowest = trained.lowest();
+    let blocks: f64 = (0..config.num_hidden_layers)
+        .map(|i| match (i < lowest, trained.blocks[i]) {
+            (true, _) => 2.0 * matrices + attention,
+            (false, false) => 4.0 * matrices + 3.0 * attention,
+            (false, true) => 6.0 * matrices + 3.0 * attention,
+        })
+        .sum();
+    let head_trained = if config.tie_word_embeddings { trained.embedding } else { trained.head };
+    blocks + if head_trained { 6.0 } else { 4.0 } * d * v
+}

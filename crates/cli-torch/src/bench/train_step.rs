@@ -1,0 +1,190 @@
+//! `bench train-step`: the trainer's own step on the shapes of tests/peers/train_step.py.
+//!
+//! FLOPs are the least that the step needs (crates/checkpoint/src/cost.rs); the rate they are compared with is that of
+//! matrix products of this very shape, measured in the same process after the steps.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained as Parts, flops_per_token};
+use llama_pro_checkpoint::{ConfigFile, LlamaConfig};
+use llama_pro_model::{Llama, LoadOptions, Trained, choose_device};
+use llama_pro_train::{Dtype, Keep, MicroBatch, Parameters, TrainConfig, Trainer};
+use serde_json::json;
+use tch::{Cuda, Device, Kind, Tensor};
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Shape {
+    S,
+    M,
+    L,
+    #[value(name = "7b")]
+    SevenB,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Mode {
+    /// Every weight is trained.
+    Full,
+    /// The new blocks alone: one after every four.
+    Added,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Compute {
+    F32,
+    Bf16,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Size of the model, as in tests/peers/train_step.py.
+    #[arg(long, value_enum, default_value = "s")]
+    shape: Shape,
+    /// What is trained.
+    #[arg(long, value_enum, default_value = "added")]
+    mode: Mode,
+    /// Dtype to compute in; masters, moments and gradient sums are float32 in both.
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Compute,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Steps that are timed, after two that are not.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    steps: u64,
+    /// Rows per step [default: the shape's].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    batch: Option<u64>,
+    /// none, new-blocks, all-blocks, or a limit such as "24 GiB".
+    #[arg(long, default_value = "none", value_parser = |text: &str| Recompute::parse(text).ok_or(Recompute::EXPECTED))]
+    recompute: Recompute,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let device = choose_device(&args.device)?;
+    let (config, batch, length) = shape(args.shape)?;
+    let batch = args.batch.unwrap_or(batch);
+    let (kind, dtype) = match args.dtype {
+        Compute::F32 => (Kind::Float, Dtype::F32),
+        Compute::Bf16 => (Kind::BFloat16, Dtype::Bf16),
+    };
+    let blocks: Vec<usize> = (4..config.num_hidden_layers).step_by(5).collect();
+    let (parts, trained) = match args.mode {
+        Mode::Full => (Parts::all(&config), Trained::All),
+        Mode::Added => (Parts::blocks(&config, &blocks), Trained::Names(names(&config, &blocks))),
+    };
+    let width = if kind == Kind::Float { 4 } else { 2 };
+    let plan = MemoryPlan::new(&config, &parts, Step { rows: batch, length, width }, args.recompute);
+    let flops = flops_per_token(&config, &parts, length) * (batch * length) as f64;
+    let (vocabulary, hidden, inner) = (config.vocab_size, config.hidden_size, config.intermediate_size);
+    let parameters = config.parameter_count();
+
+    tch::manual_seed(0);
+    let before = resident("VmRSS");
+    let model = Llama::random(config, &LoadOptions { device, kind: Some(kind), trained, added: blocks })?;
+    let train = TrainConfig {
+        dtype,
+        parameters: if args.mode == Mode::Full { Parameters::All } else { Parameters::Added },
+        recompute: args.recompute,
+        ..TrainConfig::new(args.steps + 2, batch as usize, 1e-4)
+    };
+    let mut trainer = Trainer::new(model, None, &train, Keep::default())?;
+    let mut times = Vec::new();
+    let mut loss = f64::NAN;
+    for step in 0..args.steps + 2 {
+        let ids = Tensor::randint(vocabulary as i64, [batch as i64, length as i64], (Kind::Int64, device));
+        settle(device);
+        let started = Instant::now();
+        loss = trainer.step(&[MicroBatch::tokens(&ids)], step + 1, 1e-4)?.loss();
+        settle(device);
+        times.push(started.elapsed().as_secs_f64());
+    }
+    let peak = match device {
+        Device::Cuda(index) => llama_pro_torch_ext::peak_bytes(index)?,
+        _ => resident("VmHWM"),
+    };
+    let step_s = median(times.split_off(2));
+    let rate = gemm_rate((batch * length) as i64, hidden as i64, inner as i64, kind, device);
+    let used = peak.saturating_sub(if device == Device::Cpu { before } else { 0 });
+    let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let word =
+        |v: Option<clap::builder::PossibleValue>| v.map(|v| v.get_name().to_owned()).unwrap_or_default();
+    use clap::ValueEnum;
+    println!(
+        "{}",
+        json!({
+            "shape": word(args.shape.to_possible_value()), "mode": word(args.mode.to_possible_value()),
+            "dtype": word(args.dtype.to_possible_value()), "recompute": args.recompute.to_string(),
+            "batch": batch, "seq": length, "step_s": round(step_s, 4),
+            "tokens_per_s": round((batch * length) as f64 / step_s, 1), "peak_mib": peak >> 20,
+            "model_mib": used >> 20, "plan_mib": plan.total() >> 20,
+            "params": parameters, "trainable": trainer.n_trained(), "loss": round(loss, 4),
+            "flops": flops, "gflops_per_s": round(flops / step_s / 1e9, 1), "gemm_gflops_per_s": round(rate / 1e9, 1),
+            "gemm_fraction": round(flops / step_s / rate, 3),
+        })
+    );
+    Ok(())
+}
+
+/// Sizes, rows and row length. Layers count the new blocks; one in five is new.
+fn shape(shape: Shape) -> Result<(LlamaConfig, u64, u64)> {
+    let (hidden, inner, layers, heads, kv_heads, vocabulary, batch, length) = match shape {
+        Shape::S => (256, 688, 10, 8, 4, 4096, 8, 256),
+        Shape::M => (768, 2048, 15, 12, 12, 32000, 2, 512),
+        Shape::L => (2048, 5632, 25, 32, 4, 32000, 1, 1024),
+        Shape::SevenB => (4096, 11008, 40, 32, 32, 32000, 1, 4096),
+    };
+    let json = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": hidden,
+        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "vocab_size": vocabulary, "max_position_embeddings": length,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": false,
+    });
+    let config = ConfigFile::from_json(Path::new("config.json"), &json.to_string())?.llama()?;
+    Ok((config, batch, length))
+}
+
+fn names(config: &LlamaConfig, blocks: &[usize]) -> Vec<String> {
+    let of = |name: &str| blocks.iter().any(|i| name.starts_with(&format!("model.layers.{i}.")));
+    config.parameters().into_iter().map(|spec| spec.name).filter(|name| of(name)).collect()
+}
+
+/// FLOP/s of the products of a linear layer of this shape, forward and both backward ones: the best of several rounds.
+fn gemm_rate(rows: i64, width: i64, inner: i64, kind: Kind, device: Device) -> f64 {
+    let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);
+    let (x, w, g) = (random([rows, width]), random([inner, width]), random([rows, inner]));
+    let round = || {
+        settle(device);
+        let started = Instant::now();
+        for product in [x.matmul(&w.tr()), g.matmul(&w), g.tr().matmul(&x)] {
+            drop(product);
+        }
+        settle(device);
+        started.elapsed().as_secs_f64()
+    };
+    let best = (0..8).map(|_| round()).fold(f64::INFINITY, f64::min);
+    6.0 * (rows * width * inner) as f64 / best
+}
+
+fn settle(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Bytes under a key of /proc/self/status; 0 on a system without it.
+fn resident(key: &str) -> u64 {
+    let read = || -> Result<u64> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let line = status.lines().find(|line| line.starts_with(key)).context("no such key")?;
+        Ok(line.split_whitespace().nth(1).context("no number")?.parse::<u64>()? << 10)
+    };
+    read().unwrap_or(0)
+}

@@ -1,0 +1,385 @@
+//! Documents that hold a piece of a benchmark are dropped, and the report shows the piece.
+//!
+//! Text is compared word by word: a word is a run of letters, numbers and `_`, in lower case; what is between words
+//! does not count. A document is contaminated if it has n consecutive words of a benchmark's text (10 for code, 13
+//! for prose, after GPT-3 and its successors), or all words of a text that has fewer. Texts of very few words are
+//! passed over: `return x + y` is in every corpus.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::readers::{Limits, LineReader, lookup};
+use crate::source::Environment;
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Decontaminate {
+    /// Words in a row for benchmarks of code; 10.
+    #[serde(default = "ten")]
+    pub code_words: usize,
+    /// Words in a row for benchmarks of prose and mathematics; 13.
+    #[serde(default = "thirteen")]
+    pub text_words: usize,
+    /// Texts of fewer words are not looked for; 5.
+    #[serde(default = "five")]
+    pub min_words: usize,
+    /// Texts that are not looked for, by their words: solutions that anyone would write.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// The benchmarks.
+    pub benchmarks: Vec<Benchmark>,
+}
+
+/// One benchmark file: JSON lines, plain or compressed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Benchmark {
+    /// Its name in the report.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Fields whose texts are looked for; a list counts as all its texts. Dots lead into objects.
+    pub fields: Vec<String>,
+    /// The field that names an item in the report. Default: its line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// "code" or "text".
+    pub kind: Kind,
+}
+
+/// Decides how many words make a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `code-words`.
+    Code,
+    /// `text-words`.
+    Text,
+}
+
+/// A piece of a benchmark in a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// The benchmark.
+    pub benchmark: String,
+    /// Its item.
+    pub item: String,
+    /// Words that match, at least.
+    pub words: usize,
+    /// The document's text from the first to the last of them.
+    pub text: String,
+}
+
+const fn ten() -> usize {
+    10
+}
+
+const fn thirteen() -> usize {
+    13
+}
+
+const fn five() -> usize {
+    5
+}
+
+impl Decontaminate {
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |key, message| Err(Error::Setting { key, message });
+        for (key, words) in [
+            ("decontaminate.code-words", self.code_words),
+            ("decontaminate.text-words", self.text_words),
+            ("decontaminate.min-words", self.min_words),
+        ] {
+            if !(1..=1000).contains(&words) {
+                return refuse(key, format!("expected 1 to 1000 words, found {words}"));
+            }
+        }
+        match self.benchmarks.iter().find(|benchmark| benchmark.fields.is_empty()) {
+            None if self.benchmarks.is_empty() => {
+                refuse("decontaminate.benchmarks", "expected at least one benchmark".to_owned())
+            }
+            None => Ok(()),
+            Some(benchmark) => {
+                refuse("fields", format!("benchmark `{}`: expected at least one field", benchmark.name))
+            }
+        }
+    }
+}
+
+/// Bits of the table that most words are turned away by; 128 KiB.
+const BITS: usize = 1 << 20;
+
+/// The pieces of all benchmarks.
+pub(crate) struct Decontaminator {
+    /// Lengths in words that occur.
+    lengths: Vec<usize>,
+    /// Powers of the base of the rolling hash, by length.
+    powers: Vec<u64>,
+    bits: Vec<u64>,
+    /// Hash of a piece to the item that has it first.
+    pieces: HashMap<u64, u32>,
+    /// Benchmark and item.
+    items: Vec<(String, String)>,
+    digest: String,
+}
+
+impl Decontaminator {
+    /// Reads the benchmarks.
+    pub(crate) fn load(recipe: &Decontaminate, environment: &Environment) -> Result<Self> {
+        let mut loader = Loader {
+            ignore: recipe
+                .ignore
+                .iter()
+                .map(|text| hashes(text).into_iter().map(|w| w.hash).collect())
+                .collect(),
+            lengths: BTreeSet::new(),
+            pieces: Vec::new(),
+            items: Vec::new(),
+            min_words: recipe.min_words,
+        };
+        let mut digest = blake3::Hasher::new();
+        let parameters =
+            serde_json::to_vec(recipe).map_err(|source| Error::Json { what: "the recipe", source })?;
+        digest.update(&parameters);
+        for benchmark in &recipe.benchmarks {
+            let n = match benchmark.kind {
+                Kind::Code => recipe.code_words,
+                Kind::Text => recipe.text_words,
+            };
+            let path = environment.resolve(&benchmark.path);
+            loader.read(benchmark, &path, n)?;
+            digest.update(&crate::prepare::file_digest(&path)?);
+        }
+        let longest = loader.lengths.last().copied().unwrap_or(0);
+        let mut powers = vec![1u64];
+        (0..longest).for_each(|i| powers.push(powers[i].wrapping_mul(BASE)));
+        let mut all = Self {
+            lengths: loader.lengths.into_iter().rev().collect(),
+            powers,
+            bits: vec![0; BITS / 64],
+            pieces: HashMap::with_capacity(loader.pieces.len()),
+            items: loader.items,
+            digest: digest.finalize().to_hex().to_string(),
+        };
+        for (hash, item) in loader.pieces {
+            all.bits[hash as usize % BITS / 64] |= 1 << (hash % 64);
+            all.pieces.entry(hash).or_insert(item);
+        }
+        Ok(all)
+    }
+
+    /// Over the benchmarks and the parameters.
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The first piece of a benchmark in a document; of those that begin at one word the longest.
+    pub(crate) fn find(&self, document: &Document) -> Option<Match> {
+        let words = hashes(&document.text);
+        let mut sums = Vec::with_capacity(words.len() + 1);
+        let mut sum = 0u64;
+        sums.push(sum);
+        for word in &words {
+            sum = sum.wrapping_mul(BASE).wrapping_add(word.hash);
+            sums.push(sum);
+        }
+        for start in 0..words.len() {
+            for &n in &self.lengths {
+                let Some(&end) = sums.get(start + n) else { continue };
+                let hash = piece(end.wrapping_sub(sums[start].wrapping_mul(self.powers[n])), n);
+                if self.bits[hash as usize % BITS / 64] >> (hash % 64) & 1 == 1
+                    && let Some(&item) = self.pieces.get(&hash)
+                {
+                    let (benchmark, item) = self.items[item as usize].clone();
+                    let text = &document.text[words[start].start..words[start + n - 1].end];
+                    return Some(Match { benchmark, item, words: n, text: text.chars().take(400).collect() });
+                }
+            }
+        }
+        None
+    }
+}
+
+struct Loader {
+    ignore: Vec<Vec<u64>>,
+    lengths: BTreeSet<usize>,
+    pieces: Vec<(u64, u32)>,
+    items: Vec<(String, String)>,
+    min_words: usize,
+}
+
+impl Loader {
+    fn read(&mut self, benchmark: &Benchmark, path: &std::path::Path, n: usize) -> Result<()> {
+        let limits = Limits { max_line_bytes: 64 << 20, key: "64 MiB", max_ratio: 1000 };
+        let mut reader = LineReader::open(path, limits)?;
+        let mut line = Vec::new();
+        let mut found = 0;
+        while reader.next_line(&mut line)? {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let object: Map<String, Value> = serde_json::from_slice(&line)
+                .map_err(|error| reader.error(crate::Loss::NotJson, format!("not a JSON object: {error}")))?;
+            let id = benchmark.id.as_ref().and_then(|id| lookup(&object, id));
+            let id = match id {
+                Some(Value::String(id)) => id.clone(),
+                Some(other) => other.to_string(),
+                None => reader.line().to_string(),
+            };
+            let item = self.items.len() as u32;
+            self.items.push((benchmark.name.clone(), id));
+            for field in &benchmark.fields {
+                match lookup(&object, field) {
+                    Some(Value::String(text)) => self.add(text, n, item),
+                    Some(Value::Array(texts)) => {
+                        texts.iter().filter_map(Value::as_str).for_each(|text| self.add(text, n, item));
+                    }
+                    _ => continue,
+                }
+                found += 1;
+            }
+        }
+        if found == 0 {
+            let fields = benchmark.fields.join(", ");
+            let message =
+                format!("benchmark `{}`: no line of {} has {fields}", benchmark.name, path.display());
+            return Err(Error::Setting { key: "fields", message });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, text: &str, n: usize, item: u32) {
+        let words: Vec<u64> = hashes(text).into_iter().map(|word| word.hash).collect();
+        if words.len() < self.min_words || self.ignore.contains(&words) {
+            return;
+        }
+        let n = n.min(words.len());
+        self.lengths.insert(n);
+        for window in words.windows(n) {
+            let sum = window.iter().fold(0u64, |sum, word| sum.wrapping_mul(BASE).wrapping_add(*word));
+            self.pieces.push((piece(sum, n), item));
+        }
+    }
+}
+
+/// Any odd number.
+const BASE: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// A rolling hash with its length, mixed.
+fn piece(sum: u64, words: usize) -> u64 {
+    let x = (sum ^ words as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let x = (x ^ (x >> 32)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 29)
+}
+
+struct Word {
+    hash: u64,
+    start: usize,
+    end: usize,
+}
+
+/// The words of a text.
+fn hashes(text: &str) -> Vec<Word> {
+    let mut words = Vec::with_capacity(text.len() / 6);
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    let mut hash = 0u64;
+    let mut start = 0;
+    let mut inside = false;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        let (is_word, value, length) = if byte.is_ascii() {
+            (byte.is_ascii_alphanumeric() || byte == b'_', u64::from(byte.to_ascii_lowercase()), 1)
+        } else {
+            let c = text[at..].chars().next().unwrap_or_default();
+            let lower = c.to_lowercase().fold(0, |all, c| (all << 21) ^ c as u64);
+            (c.is_alphanumeric(), lower, c.len_utf8())
+        };
+        if is_word {
+            if !inside {
+                (hash, start, inside) = (0x1234_5678_9abc_def1, at, true);
+            }
+            hash = (hash ^ value).wrapping_mul(0x9fb2_1c65_1e98_df25);
+            hash ^= hash >> 32;
+        } else if inside {
+            words.push(Word { hash, start, end: at });
+            inside = false;
+        }
+        at += length;
+    }
+    if inside {
+        words.push(Word { hash, start, end: at });
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Meta;
+
+    fn document(text: &str) -> Document {
+        Document { id: "d".to_owned(), text: text.to_owned(), meta: Meta::default() }
+    }
+
+    /// Words as strings, by another way.
+    fn words(text: &str) -> Vec<String> {
+        let lower = text.to_lowercase();
+        let split = lower.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        split.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn it_finds_what_a_plain_comparison_of_words_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.jsonl");
+        let texts = [
+            "One two three four five six seven eight nine ten eleven.",
+            "alpha BETA gamma delta epsilon",
+            "too short",
+        ];
+        let lines: Vec<String> = texts.iter().map(|t| serde_json::json!({"q": t}).to_string()).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let benchmark =
+            Benchmark { name: "b".into(), path, fields: vec!["q".into()], id: None, kind: Kind::Code };
+        let recipe = Decontaminate {
+            code_words: 8,
+            text_words: 13,
+            min_words: 5,
+            ignore: vec![],
+            benchmarks: vec![benchmark],
+        };
+        let all = Decontaminator::load(&recipe, &Environment::default()).unwrap();
+        let vocabulary: Vec<String> = words(&texts.join(" "));
+        let mut state = 7u64;
+        let mut hits = 0;
+        for round in 0..4000usize {
+            // Mostly pieces of the benchmarks, with a word changed now and then.
+            let mut text = Vec::new();
+            for i in 0..20 {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let jump = (state >> 33) % 12 == 0;
+                let at = if jump { (state >> 40) as usize } else { round + i };
+                text.push(vocabulary[at % vocabulary.len()].to_uppercase());
+            }
+            let text = text.join(", ");
+            let has = |piece: &[String]| words(&text).windows(piece.len()).any(|w| w == piece);
+            let expected = words(texts[0]).windows(8).any(has) || has(&words(texts[1]));
+            let found = all.find(&document(&text));
+            assert_eq!(found.is_some(), expected, "{text}");
+            if let Some(found) = found {
+                hits += 1;
+                assert!(has(&words(&found.text)));
+                assert_eq!(words(&found.text).len(), found.words);
+            }
+        }
+        assert!((400..3600).contains(&hits), "{hits}");
+        assert!(all.find(&document("too short")).is_none());
+    }
+}

@@ -1,0 +1,366 @@
+//! `prepare`: raw corpora to token shards, out of core, resumable, and with an account of every document.
+//!
+//! Four stages. Every part of the input is read, filtered and left on disk with its hashes (`read`). Equal hashes
+//! over all parts say which documents are duplicates (`dedup`). What is left of each part is tokenised (`tokens`).
+//! The tokens of a source's parts are joined into its shards (`finish`), and shards.json is written last. A finished
+//! part has a name made of its inputs and parameters, so a later run finds it, and after a change only the parts
+//! that it concerns are made anew. The bytes of every output depend on inputs, recipe and tokenizer alone.
+
+mod account;
+mod finish;
+mod flow;
+mod parts;
+mod read;
+mod recipe;
+mod store;
+mod tokens;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use llama_pro_shards::{Boundaries, RECORD_FORMAT, ShardsRecord};
+use llama_pro_text::Tokenizer;
+use serde_json::{Map, Value};
+
+use crate::decontaminate::Decontaminator;
+use crate::dedup::{self, Groups, MinHash, Reading};
+use crate::error::{Error, Result};
+use crate::filter::Licenses;
+use crate::report::CorpusReport;
+use crate::source::Environment;
+use parts::Part;
+pub(crate) use read::PartRecord;
+pub use read::{Contamination, Example};
+pub use recipe::{CorpusRecipe, CorpusSource, SplitOptions, Training};
+use tokens::TokenRecord;
+
+/// The record of a finished part.
+const PART_RECORD: &str = "part.json";
+
+/// The report's file name.
+const REPORT: &str = "report.json";
+
+/// One run of `prepare`.
+pub struct Job<'a> {
+    /// What to do.
+    pub recipe: &'a CorpusRecipe,
+    /// Where sources are looked for.
+    pub environment: &'a Environment,
+    /// Makes the ids.
+    pub tokenizer: &'a Tokenizer,
+    /// Forget what earlier runs left, and do everything anew.
+    pub force: bool,
+    /// Raised by whoever wants the run to stop; the next run goes on.
+    pub cancel: &'a AtomicBool,
+    /// Told of every finished part.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Parts, or sources when joining.
+    pub done: u64,
+    /// How many there are.
+    pub all: u64,
+}
+
+/// The stages of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading and filtering.
+    Read,
+    /// Looking for duplicates.
+    Deduplicate,
+    /// Tokenising.
+    Tokenize,
+    /// Joining parts into shards.
+    Join,
+}
+
+/// What a run leaves.
+pub struct Corpus {
+    /// The output folder.
+    pub out: PathBuf,
+    /// What came in and what became of it.
+    pub report: CorpusReport,
+    /// Everything was there already and nothing was written.
+    pub reused: bool,
+}
+
+/// What all stages need.
+struct Context<'a> {
+    recipe: &'a CorpusRecipe,
+    tokenizer: &'a Tokenizer,
+    boundaries: Boundaries,
+    minhash: Option<MinHash>,
+    decontaminator: Option<Decontaminator>,
+    licenses: Vec<Licenses>,
+    out: &'a Path,
+    work: PathBuf,
+    cancel: &'a AtomicBool,
+}
+
+impl Context<'_> {
+    fn benchmark_digest(&self) -> &str {
+        self.decontaminator.as_ref().map_or("", Decontaminator::digest)
+    }
+
+    fn licenses(&self, source: usize) -> &Licenses {
+        &self.licenses[source]
+    }
+}
+
+/// Prepares a corpus, or finds it prepared.
+///
+/// # Errors
+/// For a recipe that cannot be; for inputs that cannot be read, unless the recipe says `on-error = "skip"`; for a
+/// source of which nothing is left; for an output folder that cannot be written; and [`Error::Stopped`].
+pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
+    let recipe = job.recipe;
+    recipe.check()?;
+    let boundaries = boundaries(job)?;
+    let out = job.environment.resolve(&recipe.out);
+    std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
+    let _lock = lock(&out)?;
+    let work = out.join("work");
+    if job.force && work.exists() {
+        std::fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+    }
+    for kind in ["parts", "tokens"] {
+        work::sweep(&work.join(kind))?;
+    }
+    let decontaminator = recipe.decontaminate.as_ref();
+    let context = Context {
+        recipe,
+        tokenizer: job.tokenizer,
+        boundaries,
+        minhash: recipe.dedup.near.as_ref().map(MinHash::new),
+        decontaminator: decontaminator.map(|d| Decontaminator::load(d, job.environment)).transpose()?,
+        licenses: recipe.sources.iter().map(|s| Licenses::of(s, job.environment)).collect(),
+        out: &out,
+        work,
+        cancel: job.cancel,
+    };
+    let mut parts = parts::list(recipe, job.environment)?;
+    if !job.force
+        && let Some(report) = prepared(&context, &mut parts)?
+    {
+        return Ok(Corpus { out, report, reused: true });
+    }
+    let told = |stage, done: usize, all: usize| {
+        (job.progress)(Progress { stage, done: done as u64, all: all as u64 });
+    };
+    let mut records = Vec::new();
+    let all = parts.len();
+    for part in &mut parts {
+        told(Stage::Read, records.len(), all);
+        records.push(read::part(&context, part)?);
+    }
+    told(Stage::Deduplicate, 0, 1);
+    let hashes = PartHashes::new(&records)?;
+    let groups = dedup::find(&hashes, &recipe.dedup)?;
+    let mut account = account::Account::new(&context, &parts, &records, &groups)?;
+    let mut tokens: Vec<Vec<TokenRecord>> = recipe.sources.iter().map(|_| Vec::new()).collect();
+    for (number, (part, record)) in parts.iter().zip(&records).enumerate() {
+        told(Stage::Tokenize, number, all);
+        let first = hashes.firsts[number] as usize;
+        let fates = &groups.fates[first..first + record.counts.kept as usize];
+        tokens[part.source].push(tokens::part(&context, part.source, record, fates)?);
+    }
+    // Without its record the folder is not a prepared corpus, until it is whole again.
+    let old = out.join(llama_pro_shards::RECORD_NAME);
+    if old.exists() {
+        std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
+    }
+    let mut shards = Vec::new();
+    for (index, parts) in tokens.iter().enumerate() {
+        told(Stage::Join, index, tokens.len());
+        let joined = finish::source(&context, index, parts)?;
+        account.joined(index, &joined)?;
+        shards.extend(joined.shards);
+    }
+    let fingerprint = fingerprint(&context, records.iter().map(|record| record.key.as_str()))?;
+    let (report, sources) = account.close(&fingerprint)?;
+    report.write(&out)?;
+    let record = ShardsRecord {
+        format: RECORD_FORMAT.to_owned(),
+        tokenizer: job.tokenizer.digest().to_owned(),
+        vocab_size: job.tokenizer.vocab_size(),
+        boundaries,
+        parameters: parameters(recipe, fingerprint)?,
+        sources,
+        shards,
+    };
+    record.write(&out)?;
+    if !recipe.keep_work {
+        std::fs::remove_dir_all(&context.work).map_err(Error::io("remove", &context.work))?;
+    }
+    Ok(Corpus { out, report, reused: false })
+}
+
+/// The report of an earlier run, when everything is as it would be written now.
+fn prepared(context: &Context<'_>, parts: &mut [Part]) -> Result<Option<CorpusReport>> {
+    let Ok(Some(record)) = ShardsRecord::read(context.out) else { return Ok(None) };
+    let mut keys = Vec::new();
+    for part in parts {
+        let source = &context.recipe.sources[part.source];
+        keys.push(parts::key(context.recipe, source, context.benchmark_digest(), part)?.key);
+    }
+    let fingerprint = fingerprint(context, keys.iter().map(String::as_str))?;
+    if record.parameters.get("fingerprint").and_then(Value::as_str) != Some(&fingerprint) {
+        tracing::info!("inputs or parameters have changed; what they concern is made anew");
+        return Ok(None);
+    }
+    if let Err(error) = record.verify(context.out) {
+        tracing::warn!("{error}; made anew");
+        return Ok(None);
+    }
+    let report: Result<CorpusReport> = work::read_json(&context.out.join(REPORT));
+    Ok(report.ok().filter(|report| report.fingerprint == fingerprint))
+}
+
+/// One hash over everything that decides the bytes of the outputs.
+fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -> Result<String> {
+    let json = |source| Error::Json { what: "the recipe", source };
+    let mut hasher = blake3::Hasher::new();
+    keys.for_each(|key| {
+        hasher.update(key.as_bytes());
+    });
+    let rest = (
+        "llama-pro corpus 2",
+        parameters(context.recipe, String::new())?,
+        context.tokenizer.digest(),
+        context.tokenizer.vocab_size(),
+        context.boundaries,
+    );
+    hasher.update(&serde_json::to_vec(&rest).map_err(json)?);
+    Ok(format!("blake3:{}", hasher.finalize().to_hex()))
+}
+
+/// The recipe as shards.json has it: without what decides only where and how the work is done.
+fn parameters(recipe: &CorpusRecipe, fingerprint: String) -> Result<Map<String, Value>> {
+    let json = |source| Error::Json { what: "the recipe", source };
+    let mut value = serde_json::to_value(recipe).map_err(json)?;
+    let mut map = Map::new();
+    map.insert("fingerprint".to_owned(), fingerprint.into());
+    map.insert("split-seed".to_owned(), recipe.split.seed.into());
+    map.insert(
+        "hashes".to_owned(),
+        "the first 16 bytes of blake3 of the text, read as a little-endian number, \
+        written big-endian"
+            .into(),
+    );
+    if let Some(object) = value.as_object_mut() {
+        for key in ["out", "tokenizer", "part-bytes", "keep-work"] {
+            object.remove(key);
+        }
+        if let Some(dedup) = object.get_mut("dedup").and_then(Value::as_object_mut) {
+            dedup.remove("memory");
+        }
+    }
+    map.insert("recipe".to_owned(), value);
+    Ok(map)
+}
+
+fn boundaries(job: &Job<'_>) -> Result<Boundaries> {
+    let mark = |wanted: Option<bool>, key, token: Option<u32>| match (wanted, token) {
+        (Some(true), None) => Err(Error::NoSpecialToken { key }),
+        (Some(false), _) => Ok(None),
+        (_, token) => Ok(token),
+    };
+    let split = &job.recipe.split;
+    Ok(Boundaries {
+        bos: mark(split.bos, "bos", job.tokenizer.bos())?,
+        eos: mark(split.eos, "eos", job.tokenizer.eos())?,
+    })
+}
+
+/// Held until it is dropped; the system lets go of it when the process ends, however it ends.
+fn lock(out: &Path) -> Result<std::fs::File> {
+    let path = out.join(".lock");
+    let file = std::fs::File::create(&path).map_err(Error::io("write", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy { path: out.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
+    }
+}
+
+/// The hashes of all parts, as deduplication reads them.
+struct PartHashes<'a> {
+    parts: &'a [PartRecord],
+    /// Number of the first document of each part, and of all documents.
+    firsts: Vec<u32>,
+}
+
+impl<'a> PartHashes<'a> {
+    fn new(parts: &'a [PartRecord]) -> Result<Self> {
+        let mut firsts = vec![0u32];
+        for part in parts {
+            let last = firsts.last().copied().unwrap_or(0);
+            let next = u32::try_from(part.counts.kept).ok().and_then(|kept| last.checked_add(kept));
+            let message = || "expected at most 4,294,967,295 documents in one corpus".to_owned();
+            firsts.push(next.ok_or_else(|| Error::Setting { key: "sources", message: message() })?);
+        }
+        Ok(Self { parts, firsts })
+    }
+}
+
+impl Reading for PartHashes<'_> {
+    fn documents(&self) -> usize {
+        self.firsts.last().map_or(0, |&n| n as usize)
+    }
+
+    fn bands(&self) -> usize {
+        self.parts.iter().map(|part| part.bands).max().unwrap_or(0)
+    }
+
+    fn contents(&self, each: &mut dyn FnMut(u32, u128)) -> Result<()> {
+        for (part, &first) in self.parts.iter().zip(&self.firsts) {
+            let mut document = first;
+            store::contents(&part.dir, &mut |hash| {
+                each(document, hash);
+                document += 1;
+            })?;
+        }
+        Ok(())
+    }
+
+    fn band(&self, band: usize, each: &mut dyn FnMut(u32, u64)) -> Result<()> {
+        for (part, &first) in self.parts.iter().zip(&self.firsts).filter(|(part, _)| part.bands > 0) {
+            let mut document = first;
+            store::band(&part.dir, part.counts.kept as usize, band, part.bands, &mut |hash| {
+                each(document, hash);
+                document += 1;
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// For the account: the documents with these numbers, by reading no more parts than hold one of them.
+fn look_up(
+    parts: &[PartRecord],
+    groups: &Groups,
+) -> Result<std::collections::BTreeMap<u32, (String, String)>> {
+    let hashes = PartHashes::new(parts)?;
+    let wanted = groups.examples.iter().flat_map(|&(dropped, kept, _)| [dropped, kept]);
+    let mut found: std::collections::BTreeMap<u32, (String, String)> =
+        wanted.map(|number| (number, Default::default())).collect();
+    for (part, &first) in parts.iter().zip(&hashes.firsts) {
+        let end = first + part.counts.kept as u32;
+        let Some((&last, _)) = found.range(first..end).next_back() else { continue };
+        let mut reader = store::PartReader::open(&part.dir)?;
+        for number in first..=last {
+            let (head, text) = reader.next()?.ok_or_else(|| Error::Work { path: part.dir.clone() })?;
+            if let Some(entry) = found.get_mut(&number) {
+                *entry = (head.id, text.chars().take(200).collect());
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,194 @@
+//! One part of documents to tokens: a training and a validation shard in the work folder.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use llama_pro_shards::ShardWriter;
+use serde::{Deserialize, Serialize};
+
+use super::read::PartRecord;
+use super::store::{Head, PartReader};
+use super::{Context, PART_RECORD, flow, parts, work};
+use crate::dedup::find_kept;
+use crate::document::{Meta, content_key};
+use crate::error::{Error, Result};
+use crate::split::{is_validation, sample_key};
+
+/// The two sides of the split, as files are named.
+pub(super) const SIDES: [&str; 2] = ["train", "validation"];
+
+/// The account of a part's tokens.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct TokenRecord {
+    pub(super) key: String,
+    /// Documents, text bytes and tokens of both sides.
+    pub(super) sides: [Tally; 2],
+    pub(super) sizes: Vec<(String, u64)>,
+    #[serde(skip)]
+    pub(super) dir: PathBuf,
+}
+
+/// Sums of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tally {
+    pub(super) documents: u64,
+    pub(super) bytes: u64,
+    pub(super) tokens: u64,
+}
+
+/// What is known of a document in a shard: one line of `NAME-SIDE.documents.jsonl.zst`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct DocumentLine {
+    pub(super) id: String,
+    #[serde(flatten)]
+    pub(super) meta: Meta,
+    /// UTF-8 bytes of text.
+    pub(super) bytes: u64,
+    /// Tokens, BOS and EOS included.
+    pub(super) tokens: u64,
+    /// 128 bits of the blake3 hash of the text.
+    pub(super) hash: String,
+    /// Its place in the order in which a limited sample is taken; only where there is a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sample: Option<String>,
+}
+
+struct Tokenised {
+    side: usize,
+    line: DocumentLine,
+    tokens: Vec<u32>,
+}
+
+/// Tokenises the documents of a part that have no duplicate before them, unless that was done.
+pub(super) fn part(
+    context: &Context<'_>,
+    source: usize,
+    record: &PartRecord,
+    fates: &[u8],
+) -> Result<TokenRecord> {
+    let key = key(context, source, record, fates)?;
+    let dir = context.work.join("tokens").join(&key);
+    if parts::is_there(&dir) {
+        let mut done: TokenRecord = work::read_json(&dir.join(PART_RECORD))?;
+        let whole = |(name, size): &(String, u64)| dir.join(name).metadata().is_ok_and(|m| m.len() == *size);
+        if done.sizes.iter().all(whole) {
+            done.dir = dir;
+            return Ok(done);
+        }
+    }
+    let folder = work::temporary(&dir)?;
+    let mut done = TokenRecord { key, ..TokenRecord::default() };
+    let mut writers = SIDES.map(|_| None).into_iter().collect::<Vec<Option<Side>>>();
+    for (writer, side) in writers.iter_mut().zip(SIDES) {
+        *writer = Some(Side::new(folder.path(), side, context.tokenizer.vocab_size())?);
+    }
+    let sample = context.recipe.sources[source].max_tokens.is_some();
+    flow::run(
+        context.cancel,
+        |out| {
+            let mut reader = PartReader::open(&record.dir)?;
+            for &fate in fates {
+                let Some((head, text)) = reader.next()? else {
+                    return Err(Error::Work { path: record.dir.clone() });
+                };
+                let bytes = text.len();
+                if find_kept(fate) && !out.push((head, text), bytes) {
+                    break;
+                }
+            }
+            Ok(())
+        },
+        |(head, text)| tokenise(context, head, &text, sample),
+        |document| {
+            let tally = &mut done.sides[document.side];
+            tally.documents += 1;
+            tally.bytes += document.line.bytes;
+            tally.tokens += document.line.tokens;
+            writers[document.side].as_mut().map_or(Ok(()), |writer| writer.push(&document))
+        },
+    )?;
+    for writer in writers.into_iter().flatten() {
+        done.sizes.extend(writer.finish()?);
+    }
+    work::publish(folder, &dir, PART_RECORD, &done)?;
+    done.dir = dir;
+    Ok(done)
+}
+
+fn tokenise(context: &Context<'_>, head: Head, text: &str, sample: bool) -> Result<Tokenised> {
+    let Head { id, meta } = head;
+    let ids = context.tokenizer.encode(text).map_err(|source| Error::Tokenize { id: id.clone(), source })?;
+    let marks = &context.boundaries;
+    let tokens: Vec<u32> = marks.bos.into_iter().chain(ids).chain(marks.eos).collect();
+    let split = &context.recipe.split;
+    let line = DocumentLine {
+        id,
+        meta,
+        bytes: text.len() as u64,
+        tokens: tokens.len() as u64,
+        hash: format!("{:032x}", content_key(text)),
+        sample: sample.then(|| format!("{:032x}", sample_key(text, split.seed))),
+    };
+    let side = usize::from(is_validation(text, split.validation, split.seed));
+    Ok(Tokenised { side, line, tokens })
+}
+
+fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let split = &context.recipe.split;
+    let sample = context.recipe.sources[source].max_tokens.is_some();
+    let rest = (
+        "llama-pro corpus tokens 1",
+        &record.key,
+        context.tokenizer.digest(),
+        context.boundaries,
+        split.validation.to_bits(),
+        split.seed,
+        sample,
+    );
+    let rest = serde_json::to_vec(&rest).map_err(|source| Error::Json { what: "the recipe", source })?;
+    hasher.update(&rest);
+    // Which documents are kept, not why others are not.
+    for &fate in fates {
+        hasher.update(&[u8::from(find_kept(fate))]);
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
+}
+
+/// The shard of one side and what is known of its documents.
+struct Side {
+    shard: ShardWriter,
+    lines: BufWriter<File>,
+    path: PathBuf,
+    name: &'static str,
+}
+
+impl Side {
+    fn new(dir: &Path, name: &'static str, vocab_size: usize) -> Result<Self> {
+        let path = dir.join(format!("{name}.jsonl"));
+        let lines = BufWriter::new(File::create(&path).map_err(Error::io("write", &path))?);
+        Ok(Self { shard: ShardWriter::new(&dir.join(name), vocab_size)?, lines, path, name })
+    }
+
+    fn push(&mut self, document: &Tokenised) -> Result<()> {
+        self.shard.push(&document.tokens)?;
+        let mut line = serde_json::to_vec(&document.line)
+            .map_err(|source| Error::Json { what: "a document", source })?;
+        line.push(b'\n');
+        self.lines.write_all(&line).map_err(Error::io("write", &self.path))
+    }
+
+    fn finish(self) -> Result<Vec<(String, u64)>> {
+        let file = self.lines.into_inner();
+        let file = file.map_err(|error| Error::io("write", &self.path)(error.into_error()))?;
+        file.sync_all().map_err(Error::io("write", &self.path))?;
+        let lines = file.metadata().map_err(Error::io("read", &self.path))?.len();
+        let info = self.shard.finish()?;
+        Ok(vec![
+            (format!("{}.jsonl", self.name), lines),
+            (format!("{}.bin", self.name), info.bin_bytes),
+            (format!("{}.idx", self.name), info.idx_bytes),
+        ])
+    }
+}

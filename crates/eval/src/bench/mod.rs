@@ -1,0 +1,14 @@
+//! The run of benchmark tasks over a model: requests in windows, answers to scores, scores to results.
+
+mod aggregate;
+mod generate;
+mod journal;
+mod likelihood;
+mod run;
+mod sample;
+
+pub use aggregate::{Score, mean_stderr, pass_at_k, pooled_stderr};
+pub use journal::Journal;
+pub(crate) use run::Counts;
+pub use run::{Evaluation, GroupResult, Options, TaskResult, Watch, evaluate};
+pub use sample::Sample;

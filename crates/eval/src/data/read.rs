@@ -1,0 +1,163 @@
+//! Documents from .jsonl, .json, .csv and .parquet files, plain or gzipped.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use serde_json::Value;
+
+use crate::tasks::Doc;
+use crate::{Error, Result};
+
+/// The most bytes that a file may have once it is unpacked. The largest public set of these tasks has some 50 MB.
+const MOST_BYTES: u64 = 2 << 30;
+
+/// Reads a file of documents by its name: one JSON object a line, one list of objects, a table with a head, or Parquet.
+///
+/// # Errors
+/// [`Error::Data`] with the line or row, for what is not that.
+pub fn read_documents(path: &Path) -> Result<Vec<Doc>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.ends_with(".parquet") {
+        return parquet(path);
+    }
+    let text = text(path)?;
+    if name.contains(".csv") { csv(path, &text) } else { json(path, &text) }
+}
+
+fn fail(path: &Path, message: impl Into<String>) -> Error {
+    Error::Data { place: path.display().to_string(), message: message.into() }
+}
+
+fn text(path: &Path) -> Result<String> {
+    let file = File::open(path).map_err(|e| fail(path, format!("cannot read: {e}")))?;
+    let zipped = path.extension().is_some_and(|end| end == "gz");
+    let reader: Box<dyn Read> =
+        if zipped { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut bytes = Vec::new();
+    reader
+        .take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| fail(path, format!("cannot read: {e}")))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(fail(path, format!("expected at most {MOST_BYTES} bytes of text, found more")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        fail(path, format!("line {line}: not UTF-8"))
+    })
+}
+
+fn json(path: &Path, text: &str) -> Result<Vec<Doc>> {
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    if start.starts_with('[') {
+        let docs: Vec<Value> =
+            serde_json::from_str(start).map_err(|e| fail(path, format!("not JSON: {e}")))?;
+        return docs
+            .into_iter()
+            .enumerate()
+            .map(|(i, v)| object(path, &format!("item {}", i + 1), v))
+            .collect();
+    }
+    let lines = start.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(i, line)| {
+            let place = format!("line {}", i + 1);
+            let value =
+                serde_json::from_str(line).map_err(|e| fail(path, format!("{place}: not JSON: {e}")))?;
+            object(path, &place, value)
+        })
+        .collect()
+}
+
+fn object(path: &Path, place: &str, value: Value) -> Result<Doc> {
+    match value {
+        Value::Object(doc) => Ok(doc),
+        other => {
+            let kind = match other {
+                Value::Array(_) => "a list",
+                Value::String(_) => "a string",
+                Value::Number(_) => "a number",
+                _ => "something else",
+            };
+            Err(fail(path, format!("{place}: expected an object with columns, found {kind}")))
+        }
+    }
+}
+
+/// A table whose first row names the columns. A column of whole numbers is one, a cell that is a JSON list or object
+/// is that, and everything else is text.
+fn csv(path: &Path, text: &str) -> Result<Vec<Doc>> {
+    let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let names: Vec<String> = reader
+        .headers()
+        .map_err(|e| fail(path, format!("not a table: {e}")))?
+        .iter()
+        .map(str::to_owned)
+        .collect();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        rows.push(record.map_err(|e| fail(path, format!("not a table: {e}")))?);
+    }
+    let whole: Vec<bool> = (0..names.len())
+        .map(|i| rows.iter().all(|row| row.get(i).is_some_and(|cell| cell.parse::<i64>().is_ok())))
+        .collect();
+    let value = |text: &str, whole: bool| match text.parse::<i64>() {
+        Ok(n) if whole => Value::from(n),
+        _ if text.starts_with(['[', '{']) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+        _ => Value::from(text),
+    };
+    let doc = |row: &csv::StringRecord| {
+        names
+            .iter()
+            .zip(row)
+            .zip(&whole)
+            .map(|((name, text), whole)| (name.clone(), value(text, *whole)))
+            .collect()
+    };
+    Ok(rows.iter().map(doc).collect())
+}
+
+fn parquet(path: &Path) -> Result<Vec<Doc>> {
+    let wrong = |e: parquet::errors::ParquetError| fail(path, format!("not Parquet: {e}"));
+    let file = File::open(path).map_err(|e| fail(path, format!("cannot read: {e}")))?;
+    let reader = SerializedFileReader::new(file).map_err(wrong)?;
+    let rows = reader.get_row_iter(None).map_err(wrong)?;
+    rows.enumerate()
+        .map(|(i, row)| {
+            let row = row.map_err(wrong)?;
+            columns(&row)
+                .map_err(|name| fail(path, format!("row {}: column {name}: a kind that is not read", i + 1)))
+        })
+        .collect()
+}
+
+fn columns(row: &Row) -> Result<Doc, String> {
+    row.get_column_iter()
+        .map(|(name, field)| Ok((name.clone(), cell(field).ok_or_else(|| name.clone())?)))
+        .collect()
+}
+
+fn cell(field: &Field) -> Option<Value> {
+    Some(match field {
+        Field::Null => Value::Null,
+        Field::Bool(b) => (*b).into(),
+        Field::Byte(n) => (*n).into(),
+        Field::Short(n) => (*n).into(),
+        Field::Int(n) => (*n).into(),
+        Field::Long(n) => (*n).into(),
+        Field::UByte(n) => (*n).into(),
+        Field::UShort(n) => (*n).into(),
+        Field::UInt(n) => (*n).into(),
+        Field::ULong(n) => (*n).into(),
+        Field::Float(x) => f64::from(*x).into(),
+        Field::Double(x) => (*x).into(),
+        Field::Str(s) => s.clone().into(),
+        Field::Bytes(bytes) => String::from_utf8(bytes.data().to_vec()).ok()?.into(),
+        Field::Group(row) => Value::Object(columns(row).ok()?),
+        Field::ListInternal(list) => list.elements().iter().map(cell).collect::<Option<Vec<_>>>()?.into(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,83 @@
+//! Recomputed activations: the same gradients to the bit, whatever is recomputed, and less memory, as much as planned.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
+
+mod common;
+
+use common::{Expected, fixture};
+use llama_pro_checkpoint::Checkpoint;
+use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step};
+use llama_pro_model::{Llama, LoadOptions, Trained};
+use llama_pro_train::{Dtype, Keep, MicroBatch, TrainConfig, Trainer, trained_parts};
+use tch::{Kind, Tensor};
+
+fn model(trained: Trained, kind: Kind) -> Llama {
+    tch::set_num_threads(1);
+    let checkpoint = Checkpoint::open(&fixture("llama2-train-added/expanded")).unwrap();
+    let options = LoadOptions { trained, kind: Some(kind), added: vec![2, 5], ..LoadOptions::default() };
+    Llama::load(&checkpoint, &options).unwrap()
+}
+
+fn new_blocks() -> Trained {
+    let checkpoint = Checkpoint::open(&fixture("llama2-train-added/expanded")).unwrap();
+    let new = |name: &&str| name.starts_with("model.layers.2.") || name.starts_with("model.layers.5.");
+    Trained::Names(checkpoint.names().filter(new).map(str::to_owned).collect())
+}
+
+/// The trained weights after three steps, and the losses.
+fn train(trained: Trained, kind: Kind, recompute: Recompute) -> (Vec<Tensor>, Vec<f64>) {
+    let tokens = Expected::read(&fixture("llama2-train-added").join("curve.safetensors")).get("tokens");
+    let dtype = if kind == Kind::Float { Dtype::F32 } else { Dtype::Bf16 };
+    let config = TrainConfig { recompute, dtype, ..TrainConfig::new(3, 8, 2e-3) };
+    let keep = Keep { replay: 0.5, kl: if matches!(trained, Trained::All) { 0.0 } else { 0.5 } };
+    let mut trainer = Trainer::new(model(trained, kind), None, &config, keep).unwrap();
+    let mut losses = Vec::new();
+    for step in 0..3 {
+        let micros: Vec<MicroBatch> = (0..2)
+            .map(|m| MicroBatch { keep_rows: 1, ..MicroBatch::tokens(&tokens.get(step).get(m)) })
+            .collect();
+        losses.push(trainer.step(&micros, step as u64 + 1, 2e-3).unwrap().loss());
+    }
+    let learned = trainer.model().parameters().iter().filter(|p| p.trained);
+    (learned.map(|p| p.tensor.detach().copy()).collect(), losses)
+}
+
+#[test]
+fn the_same_bits_whatever_is_recomputed() {
+    for kind in [Kind::Float, Kind::BFloat16] {
+        for trained in [new_blocks, || Trained::All] {
+            let (weights, losses) = train(trained(), kind, Recompute::None);
+            for policy in [Recompute::NewBlocks, Recompute::AllBlocks] {
+                let (again, again_losses) = train(trained(), kind, policy);
+                assert_eq!(losses, again_losses, "{policy} in {kind:?}");
+                for (i, (a, b)) in weights.iter().zip(&again).enumerate() {
+                    assert!(a.equal(b), "{policy} in {kind:?}: trained tensor {i} differs");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_budget_that_nothing_fits_is_refused_before_a_step() {
+    let tokens = Expected::read(&fixture("llama2-train-added").join("curve.safetensors")).get("tokens");
+    let config = TrainConfig { recompute: Recompute::Budget(1000), ..TrainConfig::new(3, 8, 2e-3) };
+    let mut trainer = Trainer::new(model(new_blocks(), Kind::Float), None, &config, Keep::default()).unwrap();
+    let error = trainer.step(&[MicroBatch::tokens(&tokens.get(0).get(0))], 1, 1e-3).unwrap_err().to_string();
+    assert!(error.starts_with("train.recompute = "), "{error}");
+}
+
+#[test]
+fn the_plan_knows_what_is_trained() {
+    let parts = trained_parts(&model(new_blocks(), Kind::Float));
+    assert_eq!(parts.blocks, [false, false, true, false, false, true]);
+    assert!(!parts.embedding && !parts.norm && !parts.head);
+    let all = model(Trained::All, Kind::Float);
+    let parts = trained_parts(&all);
+    assert!(parts.embedding && parts.norm && parts.head && parts.blocks.iter().all(|&t| t));
+    // State of the optimizer: two float32 numbers a weight, as the trainer counts them itself.
+    let step = Step { rows: 4, length: 64, width: 4 };
+    let plan = MemoryPlan::new(all.config(), &parts, step, Recompute::None);
+    let config = TrainConfig::new(3, 8, 2e-3);
+    let trainer = Trainer::new(model(Trained::All, Kind::Float), None, &config, Keep::default()).unwrap();
+    assert_eq!((plan.optimizer, plan.gradients), trainer.state_bytes());
+}
