@@ -78,7 +78,7 @@ fn a_run_leaves_a_model_its_template_and_what_was_asked() {
 #[test]
 fn adapters_are_merged_and_written_for_peft() {
     let dir = workplace();
-    let set = "--set lora.rank=2 --set lora.targets=[\"q_proj\",\"down_proj\"] --set train.steps=3 --set eval.questions=0";
+    let set = "--set lora.rank=2 --set lora.targets=[\"o_proj\",\"down_proj\"] --set train.steps=3 --set eval.questions=0";
     run(dir.path(), &format!("sft --config s.toml --run r {set}")).ok();
     let config = json_file(&dir.path().join("r/adapter/adapter_config.json"));
     assert_eq!((&config["r"], &config["lora_alpha"]), (&2.into(), &16.0.into()));
@@ -96,7 +96,7 @@ fn adapters_are_merged_and_written_for_peft() {
     };
     for (name, old) in &before {
         let module = name.trim_end_matches(".weight");
-        if !(module.ends_with("q_proj") || module.ends_with("down_proj")) {
+        if !(module.ends_with("o_proj") || module.ends_with("down_proj")) {
             assert!(*old == after[name], "{name} has no adapter and must stay");
             continue;
         }

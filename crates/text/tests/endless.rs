@@ -1,6 +1,5 @@
 //! The one template that fuel does not stop: a list that is added to itself. In a process of its own, since the thread that
 //! renders it is left behind.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use llama_pro_text::chat::{ChatTemplate, Conversation, Message, SpecialTokens};
 

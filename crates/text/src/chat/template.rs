@@ -34,6 +34,8 @@ pub struct ChatTemplate {
     source: String,
     tokens: SpecialTokens,
     marks: bool,
+    /// Whether fuel may not be enough to stop it.
+    clocked: bool,
     /// Control tokens that must be in the vocabulary: those of a built-in format.
     control: &'static [&'static str],
 }
@@ -114,7 +116,8 @@ impl ChatTemplate {
         let mut environment = environment(None).map_err(failed)?;
         environment.add_template_owned(NAME, rewritten).map_err(failed)?;
         let environment = Arc::new(environment);
-        Ok(Self { environment, name: name.to_owned(), source, tokens, marks, control: &[] })
+        let clocked = may_double(&source);
+        Ok(Self { environment, name: name.to_owned(), source, tokens, marks, clocked, control: &[] })
     }
 
     /// The same, with `strftime_now` telling the given moment (seconds since 1970, UTC): the same text on every day.
@@ -160,8 +163,12 @@ impl ChatTemplate {
         Ok(Rendered { text, generated })
     }
 
-    /// Renders in a thread of its own, which is left behind where it does not come back.
+    /// Renders; in a thread of its own, which is left behind where it does not come back, if fuel may not be enough.
     fn within_bounds(&self, context: minijinja::Value) -> ChatResult<String> {
+        if !self.clocked {
+            let rendered = self.environment.get_template(NAME).and_then(|template| template.render(context));
+            return rendered.map_err(|error| self.failed(&error));
+        }
         let (send, receive) = mpsc::sync_channel(1);
         let environment = Arc::clone(&self.environment);
         let work = move || {
@@ -261,6 +268,15 @@ fn aliased(message: &Map<String, Value>) -> Map<String, Value> {
     out.extend(message.clone());
     out.insert("reasoning_content".to_owned(), reasoning.clone());
     out
+}
+
+/// Whether a template could add a list to itself again and again, which fuel does not count: that takes a `+` in a
+/// statement, or something that calls itself.
+fn may_double(source: &str) -> bool {
+    let mut statements = source.split("{%").skip(1).map(|rest| rest.split("%}").next().unwrap_or(rest));
+    source.contains("macro")
+        || source.contains("recursive")
+        || statements.any(|statement| statement.trim_matches(['+', '-']).contains('+'))
 }
 
 fn chain(error: &minijinja::Error) -> impl Iterator<Item = &minijinja::Error> {
