@@ -7,7 +7,7 @@ fn configs() -> Vec<PathBuf> {
     let folders = std::fs::read_dir(root)
         .unwrap()
         .map(|e| e.unwrap().path())
-        .filter(|p| p.is_dir() && !p.ends_with("sft"));
+        .filter(|p| p.is_dir() && !p.ends_with("sft") && !p.ends_with("corpus"));
     let files = folders.flat_map(|f| std::fs::read_dir(f).unwrap().map(|e| e.unwrap().path()));
     files.filter(|p| p.extension().is_some_and(|x| x == "toml")).collect()
 }
