@@ -140,7 +140,7 @@ fn prose_rules_stand_where_their_sources_put_them() {
         ("gopher-quality = true", "the man and ".repeat(17), ""),
         ("gopher-quality = true", "a to ".repeat(30), "gopher-quality/word-length"),
         ("gopher-quality = true", "abcdefghijk ".repeat(60), "gopher-quality/word-length"),
-        ("gopher-quality = true", "the # man and of it ran ".repeat(10), "gopher-quality/max-symbols"),
+        ("gopher-quality = true", "the # man and of it wandered ".repeat(10), "gopher-quality/max-symbols"),
         ("gopher-quality = true", bullets(9), ""),
         ("gopher-quality = true", bullets(10), "gopher-quality/max-bullets"),
         (
