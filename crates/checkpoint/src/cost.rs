@@ -39,7 +39,7 @@ impl Recompute {
             "all-blocks" => Some(Self::AllBlocks),
             _ => {
                 let gib: f64 = text.strip_suffix("GiB")?.trim().parse().ok()?;
-                (gib.is_finite() && gib > 0.0 && gib < 1e9).then(|| Self::Budget((gib * GIB) as u64))
+                (gib.is_finite() && gib > 0.0 && gib < 1e9).then_some(Self::Budget((gib * GIB) as u64))
             }
         }
     }
