@@ -139,55 +139,65 @@ fn what_cannot_be_generated_is_one_line() {
     assert!(refused(&["other", "--prompt", "x"]).contains("do not belong together"));
 }
 
-/// A conversation through pipes: each answer is the continuation of the whole conversation as the template writes it.
+/// Holds a conversation through pipes: exit code, answers and messages.
+fn chat(model: &str, input: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = common::program(Path::new("."));
+    command.args(["--threads", "1", "generate", model, "--chat", "--dtype", "f32", "--max-new-tokens", "12"]);
+    command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Each answer is the continuation of the whole conversation as the template writes it. The template here has no special
+/// tokens, so that `--prompt` can be given the same text.
 #[test]
 fn a_conversation_goes_on_from_its_history() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(tiny()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+        {% if add_generation_prompt %}[assistant] {% endif %}";
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let questions = ["def add(a, b):", "The first of them", "import os"];
+    let (mut history, mut expected) = (String::new(), String::new());
+    for question in questions {
+        history += &format!("[user] {question}\n[assistant] ");
+        let args = ["--prompt", &history, "--max-new-tokens", "12", "--stop", "\\n[user]"];
+        let answer = json(dir.path(), &args).remove(0)["text"].as_str().unwrap().to_owned();
+        history += &format!("{answer}\n");
+        expected += &format!("{answer}\n");
+        if question != questions[0] {
+            let alone = format!("[user] {question}\n[assistant] ");
+            let alone = json(dir.path(), &["--prompt", &alone, "--max-new-tokens", "12"]).remove(0);
+            assert_ne!(alone["text"], answer, "this question cannot tell whether the history counts");
+        }
+    }
+    let (code, out, err) = chat(dir.path().to_str().unwrap(), &(questions.join("\n\n") + "\n"), &[]);
+    assert_eq!((code, out), (Some(0), expected), "{err}");
+}
+
+/// A built-in template, the commands of a conversation, and what it refuses.
+#[test]
+fn a_conversation_can_be_started_anew() {
     let tiny = tiny();
     let tiny = tiny.to_str().unwrap();
-    let chat = |input: &str, more: &[&str]| {
-        let mut command = common::program(Path::new("."));
-        command.args([
-            "--threads",
-            "1",
-            "generate",
-            tiny,
-            "--chat",
-            "--dtype",
-            "f32",
-            "--max-new-tokens",
-            "12",
-        ]);
-        command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stdout).unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
-    };
     // What the built-in template says, by hand; `</s>` between the turns is a token of its own, so text cannot give it.
     let first = "<|system|>\nBe brief\n<|user|>\nWhat is it?\n<|assistant|>\n";
     let answer = json(Path::new(tiny), &["--prompt", first, "--max-new-tokens", "12"]).remove(0);
     let answer = answer["text"].as_str().unwrap();
     let args = ["--template", "tulu", "--system", "Be brief"];
-    let input = "What is it?\n\nWhat is it?\n/new\nWhat is it?\n/what\n</s>\n/system\nWhat is it?\n";
-    let (code, out, err) = chat(input, &args);
+    let input = "What is it?\n/new\nWhat is it?\n/what\n</s>\n/system\nWhat is it?\n";
+    let (code, out, err) = chat(tiny, input, &args);
     assert_eq!(code, Some(0), "{err}");
-    assert!(out.starts_with(&format!("{answer}\n")), "{out:?} against {answer:?}");
-    let (_, second_alone, _) = chat("What is it?\n", &["--template", "tulu"]);
-    let rest = &out[answer.len() + 1..];
-    let (middle, last) = rest.split_at(rest.len() - second_alone.len());
-    assert_eq!(last, second_alone, "without the system prompt");
-    assert!(middle.ends_with(&format!("{answer}\n")), "anew: {middle:?}");
-    assert_ne!(
-        middle.strip_suffix(&format!("{answer}\n")).unwrap(),
-        format!("{answer}\n"),
-        "the history counts"
-    );
+    let (_, without_system, _) = chat(tiny, "What is it?\n", &["--template", "tulu"]);
+    assert_eq!(out, format!("{answer}\n{answer}\n{without_system}"));
     assert!(err.contains("no command /what") && err.contains("`</s>` would be read"), "{err}");
-    let (code, out, err) = chat("x\n", &[]);
+    let (code, out, err) = chat(tiny, "x\n", &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.contains("has no chat template: --template names one of tulu"), "{err}");
 }

@@ -19,6 +19,15 @@ pub trait Codec: Sync {
     /// An id that is no token.
     fn decode(&self, ids: &[i64]) -> Result<String, BoxError>;
 
+    /// The same with special tokens spelled out, as the harness reads what is being written when it looks for stops: a
+    /// special token between two characters keeps them apart. Where there are no special tokens both are the same.
+    ///
+    /// # Errors
+    /// An id that is no token.
+    fn decode_with_special(&self, ids: &[i64]) -> Result<String, BoxError> {
+        self.decode(ids)
+    }
+
     /// The token that begins a text.
     fn bos(&self) -> Option<i64>;
 
@@ -54,6 +63,11 @@ impl Codec for TokenizerCodec {
     fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
         let ids: Result<Vec<u32>, _> = ids.iter().map(|id| u32::try_from(*id)).collect();
         Ok(self.tokenizer.decode(&ids?)?)
+    }
+
+    fn decode_with_special(&self, ids: &[i64]) -> Result<String, BoxError> {
+        let ids: Result<Vec<u32>, _> = ids.iter().map(|id| u32::try_from(*id)).collect();
+        Ok(self.tokenizer.decode_with_special(&ids?)?)
     }
 
     fn bos(&self) -> Option<i64> {

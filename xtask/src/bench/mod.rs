@@ -82,7 +82,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Words for a command, without spelling out every conversion.
+/// Words of a command line in a test.
+#[cfg(test)]
 pub(crate) fn words(text: &str) -> Vec<OsString> {
     text.split_whitespace().map(OsString::from).collect()
 }

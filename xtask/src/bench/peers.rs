@@ -1,7 +1,7 @@
 //! The peers' Python: a virtual environment in the user's cache, filled once with the pinned packages of
 //! tests/peers/requirements.txt. Nothing but `cargo xtask bench` uses it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -42,10 +42,5 @@ impl Peers {
         let mut command = Command::new(&self.python);
         command.arg(self.scripts.join(name));
         command
-    }
-
-    /// The folder of the scripts.
-    pub(crate) fn scripts(&self) -> &Path {
-        &self.scripts
     }
 }

@@ -186,13 +186,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .collect();
     let live = n == 1 && !args.json;
     let mut out = std::io::stdout().lock();
-    if live {
-        out.write_all(prompts[0].as_bytes())?;
-        out.flush()?;
-    }
+    // The prompt is shown with the first token, so that a prompt which the model refuses leaves stdout empty.
+    let mut prompt_to_show = if live { prompts[0].as_str() } else { "" };
     let start = Instant::now();
     let mut failure = None;
     let mut hear = |i: usize, new: &[i64]| -> Result<bool> {
+        out.write_all(std::mem::take(&mut prompt_to_show).as_bytes())?;
         let last = new[new.len() - 1];
         if source.ends.contains(&last) {
             return Ok(true);
@@ -223,7 +222,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (i, (stream, tokens)) in streams.iter_mut().zip(&answers).enumerate() {
         let rest = stream.finish()?;
         if live {
-            writeln!(out, "{rest}")?;
+            writeln!(out, "{prompt_to_show}{rest}")?; // no token was asked for: the prompt is still to be shown
             continue;
         }
         let prompt = i / samples;

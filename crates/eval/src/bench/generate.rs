@@ -114,7 +114,7 @@ impl Stops<'_> {
             return Ok(false);
         }
         let tail = &tokens[tokens.len().saturating_sub(longest + 4)..];
-        let text = self.codec.decode(tail)?;
+        let text = self.codec.decode_with_special(tail)?;
         Ok(self.until.iter().any(|stop| !stop.is_empty() && text.contains(stop.as_str())))
     }
 
