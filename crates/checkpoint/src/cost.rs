@@ -72,18 +72,21 @@ pub struct Trained {
     pub norm: bool,
     /// The head.
     pub head: bool,
+    /// Weights of low-rank adapters, where they are trained in place of the weights of `blocks`.
+    pub adapters: Option<u64>,
 }
 
 impl Trained {
     /// These blocks and nothing else.
     pub fn blocks(config: &LlamaConfig, trained: &[usize]) -> Self {
         let blocks = (0..config.num_hidden_layers).map(|i| trained.contains(&i)).collect();
-        Self { embedding: false, blocks, norm: false, head: false }
+        Self { embedding: false, blocks, norm: false, head: false, adapters: None }
     }
 
     /// Everything.
     pub fn all(config: &LlamaConfig) -> Self {
-        Self { embedding: true, blocks: vec![true; config.num_hidden_layers], norm: true, head: true }
+        let blocks = vec![true; config.num_hidden_layers];
+        Self { embedding: true, blocks, norm: true, head: true, adapters: None }
     }
 
     /// The first block that needs a backward pass.
@@ -246,7 +249,7 @@ fn counts(config: &LlamaConfig, trained: &Trained) -> (u64, u64) {
         all += n;
         learned += if is_trained { n } else { 0 };
     }
-    (all, learned)
+    trained.adapters.map_or((all, learned), |adapters| (all + adapters, adapters))
 }
 
 /// Floating-point operations of training on one token, the least there is: `2 W` forward everywhere, `2 W` for the

@@ -6,6 +6,7 @@ mod bench;
 mod debug;
 mod eval;
 mod generate;
+mod job;
 mod pretrain;
 mod recipe;
 mod scratch;

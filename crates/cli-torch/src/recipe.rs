@@ -243,10 +243,6 @@ impl Recipe {
         );
         let length = self.data.sequence_length;
         ensure!((2..=1 << 24).contains(&length), "data.sequence-length = {length}: expected 2 to 2^24");
-        let share = |x: f64, key: &str| {
-            ensure!(x > 0.0 && x < 1.0, "{key} = {x}: expected a share between 0 and 1");
-            Ok(())
-        };
         share(self.data.validation, "data.validation")?;
         ensure!(!self.data.sources.is_empty(), "[[data.sources]]: expected at least one source");
         for source in &self.data.sources {
@@ -263,18 +259,7 @@ impl Recipe {
         );
         let mut names: Vec<&str> = self.data.sources.iter().map(|s| s.name.as_str()).collect();
         if let Some(keep) = &self.keep {
-            share(keep.share, "keep.share")?;
-            if let Some(validation) = keep.validation {
-                share(validation, "keep.validation")?;
-            }
-            ensure!(
-                keep.replay.is_finite() && keep.replay >= 0.0 && keep.kl.is_finite() && keep.kl >= 0.0,
-                "[keep]: replay and kl are weights, expected 0 or more"
-            );
-            ensure!(
-                keep.replay > 0.0 || keep.kl > 0.0,
-                "[keep]: replay and kl are both 0, so its rows would teach nothing; leave [keep] out instead"
-            );
+            keep.check()?;
             names.push(&keep.name);
         }
         names.extend(self.eval.sets.iter().map(|s| s.name.as_str()));
@@ -349,8 +334,37 @@ impl Recipe {
 
     /// Weights of replay and KL.
     pub(crate) fn keep_weights(&self) -> Keep {
-        self.keep.as_ref().map_or_else(Keep::default, |k| Keep { replay: k.replay, kl: k.kl })
+        self.keep.as_ref().map_or_else(Keep::default, KeepText::weights)
     }
+}
+
+impl KeepText {
+    /// Refuses what cannot be.
+    pub(crate) fn check(&self) -> Result<()> {
+        share(self.share, "keep.share")?;
+        if let Some(validation) = self.validation {
+            share(validation, "keep.validation")?;
+        }
+        ensure!(
+            self.replay.is_finite() && self.replay >= 0.0 && self.kl.is_finite() && self.kl >= 0.0,
+            "[keep]: replay and kl are weights, expected 0 or more"
+        );
+        ensure!(
+            self.replay > 0.0 || self.kl > 0.0,
+            "[keep]: replay and kl are both 0, so its rows would teach nothing; leave [keep] out instead"
+        );
+        Ok(())
+    }
+
+    /// As the trainer takes them.
+    pub(crate) fn weights(&self) -> Keep {
+        Keep { replay: self.replay, kl: self.kl }
+    }
+}
+
+fn share(x: f64, key: &str) -> Result<()> {
+    ensure!(x > 0.0 && x < 1.0, "{key} = {x}: expected a share between 0 and 1");
+    Ok(())
 }
 
 impl Expand {

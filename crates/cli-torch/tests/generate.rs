@@ -160,7 +160,7 @@ fn a_conversation_goes_on_from_its_history() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
     }
-    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+    let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
         {% if add_generation_prompt %}[assistant] {% endif %}";
     fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
     let questions = ["def add(a, b):", "The first of them", "import os"];

@@ -177,6 +177,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     if old.exists() {
         std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
     }
+    work::remove_partials(&out)?;
     let mut shards = Vec::new();
     for (index, parts) in tokens.iter().enumerate() {
         told(Stage::Join, index, tokens.len());

@@ -9,10 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::probe::{Layer, Probe};
-use crate::program::{Failure, FailureKind, Judge, Outcome, Program};
+use crate::program::{Failure, FailureKind, Judge, Limits, Outcome, Program};
 use crate::python::Interpreter;
 use crate::wire::{End, Ended, FromLauncher, Job, Start, ToLauncher, receive, send};
 
@@ -164,7 +165,7 @@ impl Sandbox {
                 launcher.run(job)?
             }
         };
-        judge(ended, &nonce)
+        judge(ended, &nonce, &program.limits)
     }
 }
 
@@ -197,12 +198,19 @@ fn job(program: &Program, nonce: &str) -> Job {
     Job { frames, limits: program.limits }
 }
 
+/// How much earlier than by the clock the kernel may find processor time used up.
+const TICKS: Duration = Duration::from_millis(100);
+
 /// What the end of the driver means. Only a verdict with the nonce of this run counts.
-fn judge(ended: Ended, nonce: &str) -> Result<Outcome> {
+fn judge(ended: Ended, nonce: &str, limits: &Limits) -> Result<Outcome> {
     let fail = |kind, message: &str| Err(Failure { kind, message: message.to_owned() });
     let result = match &ended.end {
         End::TimedOut => fail(FailureKind::Timeout, "took longer than it may"),
         End::TooMuchOutput => fail(FailureKind::Output, "wrote more output than it may"),
+        // The kernel ends what has used up its processor time, without a word, and counts it in ticks.
+        End::Silent(_) if ended.wall + TICKS >= Duration::from_secs(limits.cpu_seconds) => {
+            fail(FailureKind::Timeout, "took more processor time than it may")
+        }
         End::Silent(message) => {
             // The last line of the interpreter says what it died of.
             let last = ended.stderr.trim_end().lines().last().unwrap_or_default();

@@ -169,15 +169,69 @@ fn files_are_lists_or_lines_plain_or_compressed() {
         let second = if file.ends_with("d.json") { 2 } else { 3 };
         assert_eq!(all[1], (second, json!({"query": "r", "response": "b"})));
     }
-    std::fs::write(path("bad.jsonl"), "{}\n{\"query\": \n").unwrap();
+    // A line that is no JSON is one lost record, named by its number; what comes after it can be read.
+    std::fs::write(path("bad.jsonl"), "{}\n{\"query\": \n[1]\n").unwrap();
     let bad: Vec<_> = Records::open(&path("bad.jsonl")).unwrap().collect();
-    assert_eq!(bad.len(), 2);
-    let line = bad[1].as_ref().unwrap_err().to_string();
-    assert!(line.contains("bad.jsonl") && line.contains("line 2"), "{line}");
+    assert_eq!(bad.len(), 3);
+    let error = bad[1].as_ref().unwrap_err();
+    assert_eq!(error.fault(), Some(Fault::Format));
+    let line = error.to_string();
+    assert!(line.contains("bad.jsonl: record 2: not JSON"), "{line}");
+    assert_eq!(bad[2].as_ref().unwrap(), &(3, json!([1])));
+    // Bytes that are no text end the file: where the next record begins is not known.
+    std::fs::write(path("bytes.jsonl"), b"{}\n\xff\xfe\n{}\n").unwrap();
+    let bytes: Vec<_> = Records::open(&path("bytes.jsonl")).unwrap().collect();
+    assert!(bytes.len() == 2 && bytes[1].as_ref().unwrap_err().fault().is_none());
     std::fs::write(path("cut.json"), "[{}").unwrap();
     assert!(Records::open(&path("cut.json")).is_err());
     assert!(Records::open(&path("notes.txt")).is_err());
     assert!(Records::open(&path("absent.json")).is_err());
+}
+
+/// Written by pyarrow: tests/reference/make_records.py.
+#[test]
+fn parquet_rows_are_records() {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/records.parquet");
+    let rows: Vec<(usize, Value)> = Records::open(&fixture).unwrap().map(Result::unwrap).collect();
+    let turn = |from: &str, value: &str| json!({"from": from, "value": value});
+    assert_eq!(
+        rows,
+        [
+            (
+                1,
+                json!({
+                    "id": "a", "conversations": [turn("human", "What is 1 + 1?"), turn("gpt", "2")], "weight": 0.5,
+                    "year": 2023, "tags": ["math", "é"], "checked": true
+                })
+            ),
+            (
+                2,
+                json!({"id": "b", "conversations": [], "weight": null, "year": -1, "tags": [], "checked": null})
+            ),
+            (
+                3,
+                json!({
+                    "id": "c",
+                    "conversations": [turn("system", "Be brief.\n"), turn("human", "Hi"), turn("gpt", "Hi 🦀")],
+                    "weight": 1.25, "year": 0, "tags": [null, "x"], "checked": false
+                })
+            ),
+        ]
+    );
+    assert_eq!(Format::detect(&rows[2].1).unwrap(), Format::Sharegpt);
+    // Cut anywhere, it is one line and no panic.
+    let whole = std::fs::read(&fixture).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cut = dir.path().join("cut.parquet");
+    for length in (0..whole.len()).step_by(37) {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        let error = match Records::open(&cut) {
+            Ok(mut records) => records.find_map(Result::err).unwrap(),
+            Err(error) => error,
+        };
+        let line = error.to_string();
+        assert!(line.contains("cut.parquet") && !line.contains('\n'), "{line}");
+    }
 }
 
 #[test]

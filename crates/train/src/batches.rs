@@ -1,7 +1,8 @@
 //! Where batches come from: a function of the step alone, so that there is no data state to save and any step can be
 //! reached without replay.
 //!
-//! Pretraining reads packed rows of a [`Sampler`]; instruction tuning has its own [`Batches`]. The loop knows neither.
+//! Pretraining reads packed rows of a [`Sampler`]; instruction tuning has its own [`Batches`], beside which [`WithKept`]
+//! puts rows of general text. The loop knows none of them.
 
 use llama_pro_shards::{Row, Sampler};
 use tch::Device;
@@ -50,5 +51,40 @@ impl Batches for SampledRows<'_> {
 
     fn fingerprint(&self) -> String {
         self.sampler.fingerprint()
+    }
+}
+
+/// Batches with rows of general text beside them, which keep the old ability.
+pub struct WithKept<'a> {
+    /// What is learned.
+    pub batches: &'a dyn Batches,
+    /// Rows to keep, in the order of their sampler.
+    pub kept: &'a Sampler,
+    /// How many of them come with every step.
+    pub rows_per_step: usize,
+    /// Rows of a forward pass.
+    pub micro_rows: usize,
+}
+
+impl Batches for WithKept<'_> {
+    fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
+        let mut micros = self.batches.micro_batches(step, device)?;
+        let rows: Vec<(Row, bool)> =
+            self.kept.batch(step, self.rows_per_step).iter().map(|s| (self.kept.row(s), true)).collect();
+        micros.extend(rows.chunks(self.micro_rows).map(|rows| MicroBatch::new(rows, device)));
+        Ok(micros)
+    }
+
+    fn fingerprint(&self) -> String {
+        format!(
+            "{} and {} kept rows of {}",
+            self.batches.fingerprint(),
+            self.rows_per_step,
+            self.kept.fingerprint()
+        )
+    }
+
+    fn tokens(&self, micros: &[MicroBatch]) -> u64 {
+        self.batches.tokens(micros)
     }
 }

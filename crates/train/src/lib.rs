@@ -23,7 +23,7 @@ mod trainer;
 mod watchdog;
 
 pub use batch::MicroBatch;
-pub use batches::{Batches, SampledRows};
+pub use batches::{Batches, SampledRows, WithKept};
 pub use checkpoint::{Best, Saved, differences, load, resume};
 pub use config::{Dtype, Keeps, Outliers, Parameters, Schedule, TrainConfig};
 pub use conversations::{Conversation, ConversationBatches};

@@ -43,6 +43,8 @@ pub struct Trainer {
     /// Of the recipe, and what it comes to for the shape of the last micro-batch.
     recompute: Recompute,
     recomputed: Option<(Vec<i64>, Vec<bool>)>,
+    /// Bytes of the largest step that was planned.
+    largest_plan: u64,
 }
 
 impl Trainer {
@@ -59,7 +61,8 @@ impl Trainer {
         if keep.kl > 0.0 {
             check_base(&model, reference.as_ref())?;
         }
-        Ok(Self { model, reference, optimizer, keep, recompute: config.recompute, recomputed: None })
+        let recompute = config.recompute;
+        Ok(Self { model, reference, optimizer, keep, recompute, recomputed: None, largest_plan: 0 })
     }
 
     /// One optimizer step over `micros`; `step` counts from 1 and is for messages. The loss is normalised by the targets
@@ -150,6 +153,12 @@ impl Trainer {
                 expected: "a step does not fit even with every block computed again; lower train.micro-rows",
             });
         }
+        // Rows of conversations are as long as the longest of them: only a larger step than those before is news.
+        if plan.total() <= self.largest_plan {
+            self.recomputed = Some((shape, plan.recomputed));
+            return Ok(());
+        }
+        self.largest_plan = plan.total();
         let gib = |bytes: u64| format!("{:.2}", bytes as f64 / f64::from(1 << 30));
         tracing::info!(
             "memory of a step of {shape:?} tokens, GiB: weights {}, gradients {}, optimizer {}, kept by blocks {} ({} of \
@@ -195,6 +204,10 @@ pub fn trained_parts(model: &Llama) -> Trained {
         blocks,
         norm: trained("model.norm.weight"),
         head: trained("lm_head.weight"),
+        adapters: model.lora_scale().map(|_| {
+            let trained = model.parameters().iter().filter(|p| p.trained);
+            trained.map(|p| p.tensor.numel() as u64).sum()
+        }),
     }
 }
 

@@ -11,7 +11,7 @@ use llama_pro_corpus::{Environment, SourceKind, documents};
 use llama_pro_expand::{ExpandOptions, Expansion, model_digest};
 use llama_pro_run::RunFolder;
 
-use super::data::environment;
+use crate::job::shards::environment;
 use crate::recipe::{EMBEDDED, Recipe};
 use crate::scratch::Scratch;
 
@@ -36,7 +36,7 @@ pub(super) fn folder(recipe: &Recipe, run: &RunFolder) -> Result<PathBuf> {
         (Some(path), _) => Ok(recipe.resolve(path)),
         (None, Some(scratch)) => {
             if !inside.exists() {
-                make(scratch, recipe, &environment(recipe, &super::cache())?, &inside)?;
+                make(scratch, recipe, &environment(recipe.folder(), &super::cache())?, &inside)?;
             }
             Ok(inside)
         }

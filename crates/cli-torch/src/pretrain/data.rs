@@ -1,19 +1,14 @@
 //! Sources to token shards, shards to rows, and the order in which training reads them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use llama_pro_checkpoint::Checkpoint;
-use llama_pro_corpus::{Environment, PrepareOptions, Prepared, SourceKind};
-use llama_pro_eval::TokenRow;
-use llama_pro_shards::{PackedRows, Row, Sampler, TokenShard};
+use llama_pro_shards::Sampler;
 use llama_pro_text::Tokenizer;
 
+use crate::job::shards::{HeldOut, Maker, Settings, environment};
 use crate::recipe::Recipe;
-use llama_pro_cli::output;
-
-/// The pinned dependencies of this program: the texts of the miniature come from them.
-const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
 
 /// What a run reads.
 pub(super) struct Data {
@@ -25,18 +20,20 @@ pub(super) struct Data {
     pub(super) held_out: Vec<HeldOut>,
 }
 
-/// Rows that are only scored.
-pub(super) struct HeldOut {
-    pub(super) name: String,
-    rows: PackedRows,
-}
-
 /// Prepares every source (once: shards are found again by the digest of what they were made of) and opens it.
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) -> Result<Data> {
     let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
     let vocabulary = checkpoint.config().llama()?.vocab_size;
-    let environment = environment(recipe, cache)?;
-    let maker = Maker { recipe, tokenizer: &tokenizer, environment, cache, vocabulary };
+    let environment = environment(recipe.folder(), cache)?;
+    let settings = Settings {
+        length: recipe.data.sequence_length,
+        split_seed: recipe.data.split_seed,
+        packing: recipe.data.packing,
+        mask_documents: recipe.data.mask_documents,
+        bos: recipe.data.bos,
+        eos: recipe.data.eos,
+    };
+    let maker = Maker { tokenizer: &tokenizer, environment, cache, vocabulary, settings };
     let mut sources = Vec::new();
     let mut held_out = Vec::new();
     let mut keep_sources = Vec::new();
@@ -65,68 +62,6 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) ->
     Ok(data)
 }
 
-struct Maker<'a> {
-    recipe: &'a Recipe,
-    tokenizer: &'a Tokenizer,
-    environment: Environment,
-    cache: &'a Path,
-    /// Of the model.
-    vocabulary: usize,
-}
-
-impl Maker<'_> {
-    fn prepare(
-        &self,
-        name: &str,
-        source: &SourceKind,
-        validation: f64,
-        max_tokens: Option<u64>,
-    ) -> Result<Prepared> {
-        let options = PrepareOptions {
-            validation,
-            split_seed: self.recipe.data.split_seed,
-            // Asked for and not there is an error of `prepare`; not asked for, it is whatever the tokenizer has.
-            bos: self.recipe.data.bos.unwrap_or(self.tokenizer.bos().is_some()),
-            eos: self.recipe.data.eos.unwrap_or(self.tokenizer.eos().is_some()),
-            max_tokens,
-            ..PrepareOptions::default()
-        };
-        // Two recipes that cut the same source differently must not undo each other's work.
-        let key = serde_json::to_string(&(source, &options, self.tokenizer.digest()))?;
-        let folder = format!("{name}-{}", &llama_pro_checkpoint::digest(key.as_bytes())[7..19]);
-        let out = self.cache.join(folder);
-        let prepared =
-            llama_pro_corpus::prepare(name, source, &self.environment, self.tokenizer, &options, &out)?;
-        let counts = &prepared.manifest.train;
-        tracing::info!(
-            "{name}: {} documents, {} tokens, {:.2} bytes per token{}",
-            counts.documents,
-            output::count(counts.tokens),
-            counts.bytes_per_token,
-            if prepared.reused { ", found prepared" } else { "" }
-        );
-        Ok(prepared)
-    }
-
-    fn rows(&self, prefix: &Path) -> Result<PackedRows> {
-        let shard = TokenShard::open(prefix)?;
-        shard.check_vocabulary(self.vocabulary)?;
-        let rows = PackedRows::packed(shard, self.recipe.data.sequence_length, self.recipe.data.packing)?;
-        Ok(rows.mask_documents(self.recipe.data.mask_documents))
-    }
-
-    fn held_out(&self, name: &str, prefix: Option<&Path>) -> Result<Option<HeldOut>> {
-        let Some(prefix) = prefix else { return Ok(None) };
-        let rows = self.rows(prefix)?;
-        ensure!(
-            rows.n_rows() > 0,
-            "{name}: its held-out part is shorter than one row of {} tokens; raise data.validation or give more text",
-            self.recipe.data.sequence_length
-        );
-        Ok(Some(HeldOut { name: name.to_owned(), rows }))
-    }
-}
-
 impl Data {
     /// What training reads, by name: the digest of all of it, and of each text, so that a difference can be named.
     pub(super) fn inputs(&self) -> impl Iterator<Item = (String, String)> + '_ {
@@ -140,7 +75,7 @@ impl Data {
     pub(super) fn held_out_digest(&self, recipe: &Recipe) -> String {
         let mut text = format!("{} rows of {}", recipe.eval.rows, recipe.data.sequence_length);
         for set in &self.held_out {
-            text.push_str(&format!(", {} {}", set.name, set.rows.shard().content_digest()));
+            text.push_str(&format!(", {} {}", set.name, set.digest()));
         }
         llama_pro_checkpoint::digest(text.as_bytes())
     }
@@ -153,35 +88,4 @@ impl Data {
             parts.map(|(name, &quota)| format!("{:.1} % {name}", 100.0 * quota as f64 / all)).collect();
         parts.join(", ")
     }
-}
-
-impl HeldOut {
-    /// At most `n` rows, evenly spread over the text.
-    pub(super) fn rows(&self, n: usize) -> impl Iterator<Item = TokenRow> + '_ {
-        self.packed(n).map(|Row { inputs, targets, segments, positions }| TokenRow {
-            inputs,
-            targets,
-            segments,
-            positions,
-        })
-    }
-
-    /// The same as training reads them.
-    pub(super) fn packed(&self, n: usize) -> impl Iterator<Item = Row> + '_ {
-        let all = self.rows.n_rows();
-        let n = n.min(all);
-        (0..n).map(move |i| self.rows.row(i * all / n))
-    }
-}
-
-/// Where sources are looked for. The lock file inside the program is written beside the cache for the readers.
-pub(super) fn environment(recipe: &Recipe, cache: &Path) -> Result<Environment> {
-    std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
-    let lockfile = cache.join("Cargo.lock");
-    if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
-        llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
-    }
-    let home = |name| std::env::var_os(name).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Ok(Environment { base_dir: recipe.folder(), cargo_home, lockfile: Some(lockfile), vendor: None })
 }

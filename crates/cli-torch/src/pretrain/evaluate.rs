@@ -37,7 +37,7 @@ pub(super) fn glance(
     data: &Data,
     recipe: &Recipe,
 ) -> Result<Vec<(String, f64)>, llama_pro_eval::Error> {
-    let score = |set: &super::data::HeldOut| {
+    let score = |set: &crate::job::shards::HeldOut| {
         let mut scorer = Scorer::new(model, Path::Grown);
         let rows = set.rows(recipe.eval.validation_rows);
         Ok((set.name.clone(), perplexity(&mut scorer, rows, recipe.eval.batch_rows)?.nats_per_token))
@@ -60,12 +60,4 @@ pub(super) fn forgetting(
         all.extend(moved.map(|moved| (set.name.clone(), moved)));
     }
     Ok(all)
-}
-
-/// What says whether a validation is the best: one text, or the mean over all.
-pub(super) fn monitored(scores: &[(String, f64)], recipe: &Recipe) -> Option<f64> {
-    let chosen = recipe.train.monitor.as_deref();
-    let nats: Vec<f64> =
-        scores.iter().filter(|(name, _)| chosen.is_none_or(|c| c == name)).map(|(_, n)| *n).collect();
-    (!nats.is_empty()).then(|| nats.iter().sum::<f64>() / nats.len() as f64)
 }

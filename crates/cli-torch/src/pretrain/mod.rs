@@ -16,16 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use llama_pro_checkpoint::Checkpoint;
 use llama_pro_cli::{output, progress};
 use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
-use llama_pro_run::{Invocation, Provenance, RunFolder};
-use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, differences, fit};
+use llama_pro_run::RunFolder;
+use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit};
 use tch::{Device, Kind};
 
+use crate::job::origin;
 use crate::recipe::{self, Recipe};
 
 #[derive(clap::Args, Default)]
@@ -138,7 +139,7 @@ impl Job<'_> {
     fn work(&self) -> Result<()> {
         let (run, recipe) = (self.run, self.recipe);
         let device = choose_device(&recipe.device)?;
-        let threads = self.set_threads(device)?;
+        let threads = origin::set_threads(run, device, self.resumed, self.threads)?;
         tracing::info!("run {} on {}", run.dir().display(), describe(device));
 
         let base = base::folder(recipe, run)?;
@@ -158,7 +159,7 @@ impl Job<'_> {
         ]);
         inputs.extend(recipe.identity());
         inputs.extend(data.inputs());
-        self.provenance(&inputs)?;
+        origin::record(run, &inputs)?;
         self.go_on()?;
 
         let model = Llama::load(&checkpoint, &load_options(recipe, record.as_ref(), device)?)?;
@@ -174,7 +175,7 @@ impl Job<'_> {
         };
 
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
-        let mut watch = watch::Watch::new(run, recipe, &data)?;
+        let mut watch = watch::Watch::new(run, recipe, &data);
         let batches = SampledRows {
             sampler: &data.sampler,
             keep_sources: &data.keep_sources,
@@ -233,21 +234,6 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// The last bits of a result on the CPU depend on the number of threads, so a resumed run takes the number it began
-    /// with. Returns what decides them.
-    fn set_threads(&self, device: Device) -> Result<String> {
-        if device != Device::Cpu {
-            return Ok(describe(device));
-        }
-        if self.resumed && self.threads.is_none() && self.run.provenance().exists() {
-            let recorded = Provenance::read(&self.run.provenance())?.inputs.get("threads").cloned();
-            if let Some(n) = recorded.and_then(|n| n.parse::<i32>().ok()).filter(|n| (1..=4096).contains(n)) {
-                tch::set_num_threads(n);
-            }
-        }
-        Ok(tch::get_num_threads().to_string())
-    }
-
     /// Scores a model, or reads the scores that an earlier part of the same run wrote.
     fn score_once(&self, name: &str, model: &Llama, path: Blocks, data: &data::Data) -> Result<EvalTable> {
         let file = self.run.eval().join(format!("{name}.json"));
@@ -257,30 +243,6 @@ impl Job<'_> {
         let table = evaluate::score(model, path, data, self.recipe, name)?;
         self.run.write_eval(name, &table)?;
         Ok(table)
-    }
-
-    /// Writes where the run comes from, or, for one that goes on, refuses whatever is no longer what it was made of.
-    fn provenance(&self, inputs: &BTreeMap<String, String>) -> Result<()> {
-        let command: Vec<String> = std::env::args().collect();
-        let path = self.run.provenance();
-        let program = format!("llama-pro {}", env!("CARGO_PKG_VERSION"));
-        let mut now = Provenance::new(program, command.clone(), None);
-        for (name, digest) in inputs {
-            now.input(name, digest);
-        }
-        if !path.exists() {
-            return Ok(self.run.write_provenance(&now)?);
-        }
-        let mut then = Provenance::read(&path)?;
-        let changed = differences(&then.inputs, inputs);
-        ensure!(
-            changed.is_empty(),
-            "{}: cannot go on, since this is no longer what the run was made of: {}",
-            self.run.dir().display(),
-            changed.join("; ")
-        );
-        then.resumed.push(Invocation::now(command));
-        Ok(self.run.write_provenance(&then)?)
     }
 }
 

@@ -4,9 +4,10 @@ use anyhow::Result;
 use llama_pro_eval::{EvalTable, Verdict, compare};
 use llama_pro_run::RunFolder;
 use llama_pro_run::report::RunData;
-use llama_pro_train::{Finished, Keeps, Parameters, Trainer};
+use llama_pro_train::{Finished, Parameters, Trainer};
 use serde_json::json;
 
+use crate::job::closing::{self, line};
 use crate::recipe::Recipe;
 use llama_pro_cli::output;
 
@@ -30,7 +31,6 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     let (optimizer, gradients) = facts.trainer.state_bytes();
     let train = &facts.recipe.train;
     let done = &facts.done;
-    let speed = done.tokens as f64 / done.seconds.max(1e-9);
     let peak = llama_pro_cli::progress::peak_memory();
     facts.run.write_summary(&json!({
         "parameters": parameters,
@@ -44,7 +44,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "best_step": done.best.map(|b| b.step),
         "tokens": done.tokens,
         "train_seconds": done.seconds,
-        "tokens_per_second": speed,
+        "tokens_per_second": closing::speed(done),
         "frozen_tensors_checked": facts.frozen_checked,
         "base_path_identical": facts.base_path_identical,
     }))?;
@@ -86,7 +86,6 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     ];
     println!("{}", output::table(&header, rows));
     let share = 100.0 * trained as f64 / parameters as f64;
-    let line = |name: &str, text: String| println!("  {name:<18} {text}");
     line(
         "trained",
         format!("{} of {} parameters ({share:.1} %)", output::count(trained), output::count(parameters)),
@@ -94,43 +93,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     if !facts.new_blocks.is_empty() {
         line("new blocks", format!("{:?}", facts.new_blocks));
     }
-    line(
-        "memory",
-        format!(
-            "optimizer {}, gradients {}{}",
-            output::bytes(optimizer),
-            output::bytes(gradients),
-            peak.map_or_else(String::new, |p| format!(", process peak {}", output::bytes(p)))
-        ),
-    );
-    line(
-        "training",
-        format!(
-            "{} steps, {} tokens in {}, {speed:.0} tokens/s",
-            done.step,
-            output::count(done.tokens),
-            output::seconds(done.seconds)
-        ),
-    );
-    if done.step < train.steps {
-        line(
-            "early stop",
-            format!(
-                "no better validation for long enough: {} steps were not needed",
-                train.steps - done.step
-            ),
-        );
-    }
-    if let Some(best) = done.best.filter(|_| train.keeps_best()) {
-        let which = if train.result == Keeps::Best { "written" } else { "kept as a checkpoint" };
-        line(
-            "best validation",
-            format!("after step {}, {:.3} nats per token; {which}", best.step, best.nats),
-        );
-    }
-    if done.skipped > 0 {
-        line("outliers", format!("{} steps skipped", done.skipped));
-    }
+    closing::facts(facts.trainer, train, done);
     if facts.frozen_checked > 0 {
         line(
             "frozen weights",
@@ -143,9 +106,9 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
             (false, Parameters::All) => "not the base: its own weights were trained too",
             (false, Parameters::Added) => "NOT the scores of before, though every frozen weight is the same",
         };
-        line("new blocks skipped", text.to_owned());
+        line("new blocks skipped", text);
     }
-    line("model", facts.run.model().display().to_string());
-    line("report", facts.run.report().display().to_string());
+    line("model", facts.run.model().display());
+    line("report", facts.run.report().display());
     Ok(())
 }

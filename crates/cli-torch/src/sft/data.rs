@@ -110,7 +110,7 @@ pub(super) fn prepare(recipe: &Recipe, model: &Path, vocabulary: usize) -> Resul
         sets.push(counts);
     }
     held_out.truncate(recipe.eval.rows);
-    let (rows, micro) = (recipe.train.rows_per_step, recipe.train.micro_rows());
+    let (rows, micro) = (recipe.train.rows_per_step - recipe.kept_rows(), recipe.train.micro_rows());
     let length = recipe.data.sequence_length;
     let batches = ConversationBatches::new(train, length, recipe.data.packing, rows, micro, recipe.seed)?;
     Ok(Data { batches, held_out, maker, sets })
@@ -147,7 +147,14 @@ impl SetReader<'_> {
         let Some(path) = &self.set.path else { return Ok(()) };
         for file in conversation_files(&self.recipe.resolve(path))? {
             for record in Records::open(&file)? {
-                let (number, record) = record?;
+                let (number, record) = match record {
+                    Ok(record) => record,
+                    Err(error) => {
+                        self.counts.conversations += usize::from(error.fault().is_some());
+                        self.refuse(error)?;
+                        continue;
+                    }
+                };
                 let conversations = match self.set.format {
                     Some(format) => format.conversations(&record),
                     None => Format::detect(&record).and_then(|format| format.conversations(&record)),

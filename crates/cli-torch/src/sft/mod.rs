@@ -11,7 +11,6 @@ mod summary;
 mod texts;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,13 +21,15 @@ use llama_pro_cli::progress;
 use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, LoraOptions, Trained, choose_device, describe};
-use llama_pro_run::{Invocation, Provenance, RunFolder};
-use llama_pro_train::{Batches, Dtype, Fit, Keep, Outcome, Parameters, Trainer, differences, fit};
+use llama_pro_run::RunFolder;
+use llama_pro_train::{Batches, Dtype, Fit, Outcome, Parameters, Trainer, WithKept, fit};
 use tch::{Device, Kind};
 
 use data::Data;
 use questions::Answers;
 use recipe::{LAST_PRETRAIN, Recipe};
+
+use crate::job::origin;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -144,7 +145,7 @@ impl Job<'_> {
     fn work(&self) -> Result<()> {
         let (run, recipe, data) = (self.run, self.recipe, self.data);
         let device = choose_device(&recipe.device)?;
-        let threads = self.set_threads(device)?;
+        let threads = origin::set_threads(run, device, self.resumed, self.threads)?;
         tracing::info!("run {} on {}", run.dir().display(), describe(device));
         let dir = recipe.resolve(&recipe.model);
         let checkpoint = Checkpoint::open(&dir)?;
@@ -153,25 +154,28 @@ impl Job<'_> {
         let mut inputs = recipe.identity()?;
         inputs.insert("model".to_owned(), model_digest(&checkpoint)?);
         inputs.insert("threads".to_owned(), threads);
-        inputs.insert("data".to_owned(), data.batches.fingerprint());
+        let vocabulary = checkpoint.config().llama()?.vocab_size;
+        let texts = texts::prepare(recipe, &dir, vocabulary, data, &Path::new(RUNS).join("data"))?;
+        let kept = texts.kept.as_ref().map(|kept| WithKept {
+            batches: &data.batches,
+            kept: &kept.sampler,
+            rows_per_step: recipe.kept_rows(),
+            micro_rows: recipe.train.micro_rows(),
+        });
+        let batches: &dyn Batches = kept.as_ref().map_or(&data.batches, |kept| kept);
+        inputs.insert("data".to_owned(), batches.fingerprint());
         let written = llama_pro_checkpoint::digest(template.source().as_bytes());
         inputs.insert("template".to_owned(), written);
-        self.provenance(&inputs)?;
+        origin::record(run, &inputs)?;
 
         let model = self.load(&checkpoint, record.as_ref(), device)?;
-        let texts = texts::prepare(recipe, &dir, data, &Path::new(RUNS).join("data"))?;
-        let before = self.score_once("before", &model, &texts)?;
+        let reference = self.reference(&checkpoint, &model)?;
+        let before = self.score_once("before", &model, &texts.scored)?;
         let asked_before = self.ask_once("answers-before", &model)?;
-        let mut trainer = Trainer::new(model, None, &recipe.train, Keep::default())?;
+        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &texts);
-        let setup = Fit {
-            config: &recipe.train,
-            batches: &data.batches,
-            run,
-            inputs,
-            resume: self.resumed,
-            stop: self.stop,
-        };
+        let setup =
+            Fit { config: &recipe.train, batches, run, inputs, resume: self.resumed, stop: self.stop };
         let outcome = fit(&mut trainer, &setup, &mut watch);
         watch.close();
         let done = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
@@ -182,7 +186,7 @@ impl Job<'_> {
                 return Ok(());
             }
         };
-        let after = self.score_once("after", trainer.model(), &texts)?;
+        let after = self.score_once("after", trainer.model(), &texts.scored)?;
         let asked_after = self.ask_once("answers-after", trainer.model())?;
         let bar = progress::bytes("writing the model");
         bar.set_length(checkpoint.total_bytes());
@@ -227,6 +231,18 @@ impl Job<'_> {
         Ok(model)
     }
 
+    /// The model before it is tuned, for the KL term, where the base is not inside the trained one: its own weights are
+    /// trained, or adapters change what they compute.
+    fn reference(&self, checkpoint: &Checkpoint, model: &Llama) -> Result<Option<Llama>> {
+        let added = self.recipe.lora.is_none() && self.recipe.train.parameters == Parameters::Added;
+        if self.recipe.keep_weights().kl == 0.0 || added && model.added().contains(&true) {
+            return Ok(None);
+        }
+        let options =
+            LoadOptions { device: model.device(), kind: Some(model.kind()), ..LoadOptions::default() };
+        Ok(Some(Llama::load(checkpoint, &options)?))
+    }
+
     /// The template goes with the model that was trained on it, so that others ask it in the same words.
     fn write_template(&self) -> Result<()> {
         let path = self.run.model().join("chat_template.jinja");
@@ -252,44 +268,5 @@ impl Job<'_> {
         let answers = questions::ask(model, &self.data.maker, &self.recipe.eval)?;
         self.run.write_eval(name, &answers)?;
         Ok(answers)
-    }
-
-    /// The last bits of a result on the CPU depend on the number of threads, so a resumed run takes the number it began
-    /// with. Returns what decides them.
-    fn set_threads(&self, device: Device) -> Result<String> {
-        if device != Device::Cpu {
-            return Ok(describe(device));
-        }
-        if self.resumed && self.threads.is_none() && self.run.provenance().exists() {
-            let recorded = Provenance::read(&self.run.provenance())?.inputs.get("threads").cloned();
-            if let Some(n) = recorded.and_then(|n| n.parse::<i32>().ok()).filter(|n| (1..=4096).contains(n)) {
-                tch::set_num_threads(n);
-            }
-        }
-        Ok(tch::get_num_threads().to_string())
-    }
-
-    /// Writes where the run comes from, or, for one that goes on, refuses whatever is no longer what it was made of.
-    fn provenance(&self, inputs: &BTreeMap<String, String>) -> Result<()> {
-        let command: Vec<String> = std::env::args().collect();
-        let path = self.run.provenance();
-        if !path.exists() {
-            let program = format!("llama-pro {}", env!("CARGO_PKG_VERSION"));
-            let mut now = Provenance::new(program, command, None);
-            for (name, digest) in inputs {
-                now.input(name, digest);
-            }
-            return Ok(self.run.write_provenance(&now)?);
-        }
-        let mut then = Provenance::read(&path)?;
-        let changed = differences(&then.inputs, inputs);
-        ensure!(
-            changed.is_empty(),
-            "{}: cannot go on, since this is no longer what the run was made of: {}",
-            self.run.dir().display(),
-            changed.join("; ")
-        );
-        then.resumed.push(Invocation::now(command));
-        Ok(self.run.write_provenance(&then)?)
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use llama_pro_model::LORA_TARGETS;
 use llama_pro_text::chat::Format;
-use llama_pro_train::{Parameters, TrainConfig};
+use llama_pro_train::{Keep, Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::EvalText;
+use crate::recipe::{EvalText, KeepText};
 
 /// The recipe that runs when none is named.
 const MINIATURE: &str = include_str!("../../../../configs/sft/miniature.toml");
@@ -41,6 +41,9 @@ pub(crate) struct Recipe {
     pub(crate) now: Option<i64>,
     pub(crate) data: Data,
     pub(crate) train: TrainConfig,
+    /// General text that keeps the old ability: rows beside the conversations. Left out: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<KeepText>,
     /// Low-rank adapters in place of training the weights themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lora: Option<Lora>,
@@ -168,6 +171,9 @@ pub(crate) struct Eval {
     /// Rows scored together. Default 16.
     #[serde(default = "batch")]
     pub(crate) batch_rows: usize,
+    /// Rows of the text to keep that are compared with the base at each validation. Default 16.
+    #[serde(default = "batch")]
+    pub(crate) validation_rows: usize,
     /// Texts whose perplexity should not rise: the watch on forgetting.
     #[serde(default)]
     pub(crate) texts: Vec<EvalText>,
@@ -188,6 +194,7 @@ impl Default for Eval {
             examples: three(),
             rows: rows(),
             batch_rows: batch(),
+            validation_rows: batch(),
             texts: Vec::new(),
             share: 1.0,
             split_seed: 0,
@@ -282,6 +289,17 @@ impl Recipe {
                 "data.sets.{name}: the name is used twice"
             );
         }
+        if let Some(keep) = &self.keep {
+            keep.check()?;
+            let (kept, rows) = (self.kept_rows(), self.train.rows_per_step);
+            ensure!(
+                (1..rows).contains(&kept),
+                "keep.share = {}: {kept} of the {rows} rows of a step, expected at least one and not all of them",
+                keep.share
+            );
+            let taken = self.eval.texts.iter().any(|t| t.name == keep.name);
+            ensure!(!taken, "eval.texts.{}: the name of the text to keep, which is scored anyway", keep.name);
+        }
         if let Some(lora) = &self.lora {
             ensure!((1..=4096).contains(&lora.rank), "lora.rank = {}: expected 1 to 4096", lora.rank);
             for target in &lora.targets {
@@ -301,8 +319,10 @@ impl Recipe {
         for (key, n) in [("max-new-tokens", self.eval.max_new_tokens), ("rows", self.eval.rows)] {
             ensure!((1..=1 << 20).contains(&n), "eval.{key} = {n}: expected 1 to 2^20");
         }
-        let n = self.eval.batch_rows;
-        ensure!((1..=1 << 16).contains(&n), "eval.batch-rows = {n}: expected 1 to 2^16");
+        for (key, n) in [("batch-rows", self.eval.batch_rows), ("validation-rows", self.eval.validation_rows)]
+        {
+            ensure!((1..=1 << 16).contains(&n), "eval.{key} = {n}: expected 1 to 2^16");
+        }
         Ok(())
     }
 
@@ -321,7 +341,21 @@ impl Recipe {
         let mut all = self.train.identity();
         all.insert("seed".to_owned(), self.seed.to_string());
         all.insert("lora".to_owned(), serde_json::to_string(&self.lora)?);
+        let keep = self.keep_weights();
+        all.insert("keep.replay".to_owned(), keep.replay.to_string());
+        all.insert("keep.kl".to_owned(), keep.kl.to_string());
         Ok(all.into_iter().map(|(key, value)| (format!("recipe {key}"), value)).collect())
+    }
+
+    /// Rows of a step that are text to keep.
+    pub(crate) fn kept_rows(&self) -> usize {
+        let share = self.keep.as_ref().map_or(0.0, |keep| keep.share);
+        (share * self.train.rows_per_step as f64).round() as usize
+    }
+
+    /// Weights of replay and KL.
+    pub(crate) fn keep_weights(&self) -> Keep {
+        self.keep.as_ref().map_or_else(Keep::default, KeepText::weights)
     }
 
     /// In words: what is trained.

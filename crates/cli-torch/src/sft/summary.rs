@@ -11,6 +11,7 @@ use serde_json::json;
 use super::data::{Data, reasons};
 use super::questions::Answers;
 use super::recipe::Recipe;
+use crate::job::closing::{self, line};
 
 /// What a finished run knows of itself.
 pub(super) struct Facts<'a> {
@@ -29,7 +30,6 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     let trained = facts.trainer.n_trained();
     let (optimizer, gradients) = facts.trainer.state_bytes();
     let done = &facts.done;
-    let speed = done.tokens as f64 / done.seconds.max(1e-9);
     let (before, after) = facts.asked;
     let score = |answers: &Answers| {
         let (right, all) = answers.score(None);
@@ -43,9 +43,10 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "peak_bytes": peak,
         "steps": done.step,
         "skipped_steps": done.skipped,
+        "best_step": done.best.map(|b| b.step),
         "tokens": done.tokens,
         "train_seconds": done.seconds,
-        "tokens_per_second": speed,
+        "tokens_per_second": closing::speed(done),
         "template": facts.data.maker.template().name(),
         "rows": facts.data.batches.n_rows(),
         "filled": facts.data.batches.filled(),
@@ -90,7 +91,6 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         let header = ["held-out text", "perplexity before", "after", "nats/token before", "after", "change"];
         println!("{}", output::table(&header, rows));
     }
-    let line = |name: &str, text: String| println!("  {name:<18} {text}");
     line("trained", format!("{}, {} parameters", facts.recipe.trains(), output::count(trained)));
     for set in &facts.data.sets {
         let out = if set.dropped.is_empty() {
@@ -104,29 +104,12 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
             format!("{} of {} conversations{cut}{out}", set.kept + set.held_out, set.conversations),
         );
     }
-    line(
-        "memory",
-        format!(
-            "optimizer {}, gradients {}{}",
-            output::bytes(optimizer),
-            output::bytes(gradients),
-            peak.map_or_else(String::new, |p| format!(", process peak {}", output::bytes(p)))
-        ),
-    );
-    line(
-        "training",
-        format!(
-            "{} steps, {} tokens in {}, {speed:.0} tokens/s",
-            done.step,
-            output::count(done.tokens),
-            output::seconds(done.seconds)
-        ),
-    );
-    line("model", facts.run.model().display().to_string());
+    closing::facts(facts.trainer, &facts.recipe.train, done);
+    line("model", facts.run.model().display());
     if facts.recipe.lora.is_some() {
-        line("adapter", facts.run.dir().join("adapter").display().to_string());
+        line("adapter", facts.run.dir().join("adapter").display());
     }
-    line("report", facts.run.report().display().to_string());
+    line("report", facts.run.report().display());
     Ok(())
 }
 

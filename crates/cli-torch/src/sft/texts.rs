@@ -1,21 +1,24 @@
 //! What is scored before, during and after: held-out conversations, and texts that should not be forgotten.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use llama_pro_corpus::{Environment, documents, is_validation};
+use anyhow::{Result, ensure};
+use llama_pro_corpus::{documents, is_validation};
 use llama_pro_eval::{EvalTable, TokenRow, perplexity};
 use llama_pro_model::{Llama, Path as Blocks, Scorer};
+use llama_pro_shards::{Packing, Sampler};
 use llama_pro_text::Tokenizer;
 
 use super::data::Data;
 use super::recipe::Recipe;
+use crate::job::shards::{HeldOut, Maker, Settings, environment};
+use crate::recipe::KeepText;
 
 /// The name of the held-out conversations in tables.
 pub(super) const CONVERSATIONS: &str = "conversations";
 
-/// The pinned dependencies of this program: the texts of the miniature come from them.
-const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
+/// Share of the text to keep that is held out where the recipe does not say.
+const KEPT_VALIDATION: f64 = 0.05;
 
 /// A text in rows.
 pub(super) struct Scored {
@@ -23,23 +26,79 @@ pub(super) struct Scored {
     pub(super) rows: Vec<TokenRow>,
 }
 
-/// Rows of everything that is scored.
-pub(super) fn prepare(recipe: &Recipe, model: &Path, data: &Data, cache: &Path) -> Result<Vec<Scored>> {
+/// The text that keeps the old ability.
+pub(super) struct Kept {
+    /// What comes beside the conversations.
+    pub(super) sampler: Sampler,
+    /// What is only scored.
+    pub(super) held_out: HeldOut,
+}
+
+/// Texts beside the conversations.
+pub(super) struct Texts {
+    pub(super) kept: Option<Kept>,
+    /// Rows of everything that is scored, held-out conversations first.
+    pub(super) scored: Vec<Scored>,
+}
+
+/// Reads the text to keep and everything that is scored.
+pub(super) fn prepare(
+    recipe: &Recipe,
+    model: &Path,
+    vocabulary: usize,
+    data: &Data,
+    cache: &Path,
+) -> Result<Texts> {
     let mut all = Vec::new();
     if !data.held_out.is_empty() {
         all.push(Scored { name: CONVERSATIONS.to_owned(), rows: data.held_out.clone() });
     }
-    if recipe.eval.texts.is_empty() {
-        return Ok(all);
+    if recipe.eval.texts.is_empty() && recipe.keep.is_none() {
+        return Ok(Texts { kept: None, scored: all });
     }
     let tokenizer = Tokenizer::from_dir(model)?;
-    let environment = environment(recipe, cache)?;
+    let kept = match &recipe.keep {
+        Some(keep) => Some(kept(recipe, keep, &tokenizer, vocabulary, cache)?),
+        None => None,
+    };
+    if let Some(Kept { held_out, .. }) = &kept {
+        let rows = held_out.rows(recipe.eval.rows).collect();
+        all.push(Scored { name: held_out.name.clone(), rows });
+    }
+    let environment = environment(recipe.folder(), cache)?;
     for text in &recipe.eval.texts {
         let rows = rows(recipe, &tokenizer, documents(&text.source, &environment)?)?;
         ensure!(!rows.is_empty(), "eval.texts.{}: no document to score", text.name);
         all.push(Scored { name: text.name.clone(), rows });
     }
-    Ok(all)
+    Ok(Texts { kept, scored: all })
+}
+
+/// Rows of the text to keep, as pretraining reads them.
+fn kept(
+    recipe: &Recipe,
+    keep: &KeepText,
+    tokenizer: &Tokenizer,
+    vocabulary: usize,
+    cache: &Path,
+) -> Result<Kept> {
+    let settings = Settings {
+        length: recipe.data.sequence_length,
+        split_seed: recipe.eval.split_seed,
+        packing: Packing::default(),
+        mask_documents: true,
+        bos: None,
+        eos: None,
+    };
+    let environment = environment(recipe.folder(), cache)?;
+    let maker = Maker { tokenizer, environment, cache, vocabulary, settings };
+    let share = keep.validation.unwrap_or(KEPT_VALIDATION);
+    let prepared = maker.prepare(&keep.name, &keep.source, share, None)?;
+    let Some(held_out) = maker.held_out(&keep.name, prepared.validation.as_deref())? else {
+        anyhow::bail!("keep.validation = {share}: no document of {} is held out", keep.name)
+    };
+    let rows = maker.rows(&prepared.train)?;
+    Ok(Kept { sampler: Sampler::new(vec![(keep.name.clone(), rows, 1.0)], recipe.seed)?, held_out })
 }
 
 /// The beginnings of documents, a row each, until there are enough.
@@ -81,15 +140,4 @@ pub(super) fn score(
         table.push(&text.name, score);
     }
     Ok(table)
-}
-
-fn environment(recipe: &Recipe, cache: &Path) -> Result<Environment> {
-    std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
-    let lockfile = cache.join("Cargo.lock");
-    if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
-        llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
-    }
-    let home = |name| std::env::var_os(name).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Ok(Environment { base_dir: recipe.folder(), cargo_home, lockfile: Some(lockfile), vendor: None })
 }

@@ -135,7 +135,7 @@ fn edited(text: &str, copy: u64) -> String {
         let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
         state = (state ^ word.len() as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
         state ^= state >> 29;
-        if word.len() < 3 || state % 5 != 0 {
+        if word.len() < 3 || !state.is_multiple_of(5) {
             out.push_str(piece);
             continue;
         }

@@ -120,6 +120,23 @@ fn prose(sentences: usize) -> String {
     text
 }
 
+/// Lines of so many words, long enough for no line to be a short one.
+fn long_words(lines: usize, words: usize) -> String {
+    let line = |i: usize| {
+        let words: Vec<String> = (0..words).map(|j| format!("incomprehensibilities{i}{j}")).collect();
+        words.join(" ") + ".\n"
+    };
+    (0..lines).map(line).collect()
+}
+
+/// Prose in which next to nothing comes twice.
+const VARIED: &str = "The harbour was quiet when our ship came home after nine long weeks at sea.\n\
+    Nobody had lit a lamp, though somewhere above us an old dog began to bark.\n\
+    We tied up beside two fishing boats and carried the wounded captain ashore.\n\
+    His sister, who kept the inn, opened her door before anyone could knock.\n\
+    Inside there was soup, dry bread, a bright fire and more silence than I liked.\n\
+    Later that night she asked what had happened, but only the cook would answer.\n";
+
 #[test]
 fn prose_rules_stand_where_their_sources_put_them() {
     let good = prose(12);
@@ -147,7 +164,8 @@ fn prose_rules_stand_where_their_sources_put_them() {
         ),
         ("gopher-quality = true", "the and 1234 5678 ".repeat(20), "gopher-quality/min-alphabetic"),
         ("gopher-quality = true", "harbour garden letter ".repeat(20), "gopher-quality/min-stop-words"),
-        ("gopher-repetition = true", good.clone(), ""),
+        ("gopher-repetition = true", VARIED.to_owned(), ""),
+        ("gopher-repetition = true", good.clone(), "gopher-repetition/top-3-gram"),
         ("gopher-repetition = true", format!("{good}{}", prose(6)), "gopher-repetition/duplicate-lines"),
         ("gopher-repetition = true", "one two three. ".repeat(20), "gopher-repetition/top-2-gram"),
         ("c4 = true", prose(5), ""),
@@ -160,7 +178,9 @@ fn prose_rules_stand_where_their_sources_put_them() {
         ("fineweb = true", good.replace('.', ""), "fineweb/min-punctuated"),
         ("fineweb = true", "A short line.\nAnother one.\nOne more.\n".to_owned(), "fineweb/max-short"),
         ("fineweb = true", format!("{good}{}", prose(1)), "fineweb/max-duplicate"),
-        ("fineweb = true", good.replace(' ', "\n"), "fineweb/max-short"),
+        ("fineweb = true", good.replace(' ', "\n"), "fineweb/min-punctuated"),
+        ("fineweb = true", long_words(8, 4), ""),
+        ("fineweb = true", long_words(8, 3), "fineweb/max-newlines"),
         ("openwebmath = true", "x".repeat(100), ""),
         ("openwebmath = true", "x".repeat(99), "openwebmath/min-chars"),
         ("openwebmath = true", "x".repeat(985) + &"é".repeat(15), ""),

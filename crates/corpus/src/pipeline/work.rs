@@ -10,6 +10,20 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
+/// Removes the unfinished files that a killed run left in a folder which this process has locked.
+pub(super) fn remove_partials(folder: &Path) -> Result<()> {
+    let io = Error::io("read", folder);
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".partial") {
+            fs::remove_file(entry.path()).map_err(Error::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// A folder beside `dir`, for a piece in progress. What an earlier, killed run left there is removed.
 pub(super) fn temporary(dir: &Path) -> Result<TempDir> {
     let parent = dir.parent().unwrap_or(Path::new("."));

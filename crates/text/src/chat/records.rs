@@ -1,4 +1,4 @@
-//! Files of records: a JSON list, or JSON lines, plain or compressed.
+//! Files of records: a JSON list, JSON lines, plain or compressed, or Parquet.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::error::{ChatError, ChatResult};
+use super::error::{ChatError, ChatResult, Fault};
+use super::parquet::ParquetRows;
 
 /// Endings of the names of files that can be read.
 const ENDINGS: &[&str] = &[
@@ -19,9 +20,12 @@ const ENDINGS: &[&str] = &[
     ".ndjson",
     ".ndjson.gz",
     ".ndjson.zst",
+    ".parquet",
 ];
 
-/// The records of one file in order, each with its number from 1: its place in a list, its line in JSON lines.
+/// The records of one file in order, each with its number from 1: its place in a list, its line in JSON lines, its row in
+/// Parquet. A line that is no JSON is a fault of that record alone, and the next one can be read; any other error is the
+/// last item.
 pub struct Records {
     path: PathBuf,
     from: From,
@@ -30,6 +34,7 @@ pub struct Records {
 enum From {
     List(std::iter::Enumerate<std::vec::IntoIter<Value>>),
     Lines { reader: Box<dyn BufRead>, line: usize },
+    Rows(Box<ParquetRows>),
 }
 
 impl Records {
@@ -45,6 +50,10 @@ impl Records {
                 expected: format!("a name that ends in {}", ENDINGS.join(", ")),
                 found: name,
             });
+        }
+        if name.ends_with(".parquet") {
+            let rows = ParquetRows::open(path)?;
+            return Ok(Self { path: path.to_owned(), from: From::Rows(Box::new(rows)) });
         }
         let read = |source| ChatError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(read)?;
@@ -89,12 +98,11 @@ impl Records {
                 Ok(_) => {}
                 Err(source) => return Some(Err(ChatError::Read { path: path.to_owned(), source })),
             }
-            let malformed = |error: serde_json::Error| ChatError::Malformed {
-                path: path.to_owned(),
-                expected: format!("a JSON value in line {line}"),
-                found: error.to_string(),
+            let number = *line;
+            let fault = |error: serde_json::Error| {
+                ChatError::conversation(Fault::Format, format!("not JSON: {error}")).at(path, number)
             };
-            return Some(serde_json::from_str(text.trim()).map(|value| (*line, value)).map_err(malformed));
+            return Some(serde_json::from_str(text.trim()).map(|value| (number, value)).map_err(fault));
         }
     }
 }
@@ -103,17 +111,16 @@ impl Iterator for Records {
     type Item = ChatResult<(usize, Value)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.from {
+        let next = match &mut self.from {
             From::List(list) => list.next().map(|(i, value)| Ok((i + 1, value))),
-            From::Lines { reader, line } => {
-                let next = Self::next_line(reader, line, &self.path);
-                if matches!(next, Some(Err(_))) {
-                    // A stream that failed once has no next record.
-                    self.from = From::List(Vec::new().into_iter().enumerate());
-                }
-                next
-            }
+            From::Lines { reader, line } => Self::next_line(reader, line, &self.path),
+            From::Rows(rows) => rows.next().map(|row| row.map(|(n, columns)| (n, Value::Object(columns)))),
+        };
+        if matches!(&next, Some(Err(error)) if error.fault().is_none()) {
+            // A stream that failed once has no next record.
+            self.from = From::List(Vec::new().into_iter().enumerate());
         }
+        next
     }
 }
 
