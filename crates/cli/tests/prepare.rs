@@ -1,6 +1,6 @@
 //! `llama-pro prepare` as a user runs it: the account, bad recipes, a full disk, and SIGKILL at any moment.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 #[path = "common/mod.rs"]
 mod common;

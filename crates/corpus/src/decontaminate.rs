@@ -364,7 +364,7 @@ mod tests {
             let mut text = Vec::new();
             for i in 0..20 {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let jump = (state >> 33) % 12 == 0;
+                let jump = (state >> 33).is_multiple_of(12);
                 let at = if jump { (state >> 40) as usize } else { round + i };
                 text.push(vocabulary[at % vocabulary.len()].to_uppercase());
             }

@@ -2,6 +2,7 @@
 //! transformers (tests/peers/eval_ref.py), dtype against the same dtype.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -95,10 +96,11 @@ fn measure(
     mut command: Command,
     key: &str,
 ) -> Result<()> {
-    if !ran.contains_key(&arm) {
+    if let Entry::Vacant(place) = ran.entry(arm) {
         let figure = number(&records(&mut command)?[0], key)?;
-        eprintln!("xtask: {} {}: {figure}", if arm.0 { "ours" } else { "transformers" }, arm.1);
-        ran.insert(arm, figure);
+        let (ours, words) = place.key();
+        eprintln!("xtask: {} {words}: {figure}", if *ours { "ours" } else { "transformers" });
+        place.insert(figure);
     }
     Ok(())
 }

@@ -17,10 +17,13 @@ const SLOTS: usize = 1 << 15;
 pub(crate) enum Picker<'a> {
     /// The likeliest, of equals the first.
     Greedy,
-    /// Given the number of the request, its tokens (prompt and new), how many of them are new, and its logits in
-    /// float32, which it may change.
-    Sample(&'a mut dyn FnMut(usize, &[i64], usize, &mut [f32]) -> i64),
+    /// By a rule of the caller.
+    Sample(&'a mut Draw<'a>),
 }
+
+/// Given the number of the request, its tokens (prompt and new), how many of them are new, and its logits in float32,
+/// which it may change: the next token.
+pub(crate) type Draw<'a> = dyn FnMut(usize, &[i64], usize, &mut [f32]) -> i64 + 'a;
 
 /// Continues each prompt on `path`, drawing tokens as `sampling` says; the number of a request is its stream. `done` and
 /// the result are those of [`llama_pro_eval::LanguageModel::generate`]. At most `side_by_side` requests go on at a time;
