@@ -376,11 +376,20 @@ def run_tests(link, context, tests, provided):
     exec(compile(tests, "<tests>", "exec"), names)
 
 
+def processor_seconds():
+    """What the kernel lets a process have, which it counts in ticks."""
+    import resource
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
 def ending(child):
     """What became of the tested process, as kind and message."""
-    _, status = os.waitpid(child, 0)
+    _, status, used = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
+        if used.ru_utime + used.ru_stime > processor_seconds() - 0.1:
+            return "timeout", "took more processor time than it may"
         return "killed", "ended by signal %d" % number
     return "exit", "ended with code %d before it was through" % os.WEXITSTATUS(status)
 

@@ -235,6 +235,7 @@ fn failure(verdict: &str) -> Result<(), Failure> {
     let kind = match parts.next().unwrap_or_default() {
         "memory" => FailureKind::Memory,
         "killed" => FailureKind::Killed,
+        "timeout" => FailureKind::Timeout,
         "exit" => FailureKind::Exit,
         _ => FailureKind::Exception,
     };
