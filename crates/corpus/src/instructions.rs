@@ -1,8 +1,8 @@
 //! Questions with short answers, made by a seeded generator: arithmetic with small numbers, and small tasks of code.
 //! They are what the miniature of instruction tuning learns and is asked.
 //!
-//! Question i is a function of (seed, i). Whether a question is held out is a function of its wording alone, so no seed
-//! ever trains on a question that another one asks.
+//! Question i is a function of (seed, i). Whether it is held out is a function of its problem alone, not of the wording or
+//! of the order of two summands: no seed ever trains on a problem that another one asks.
 
 mod arithmetic;
 mod code;
@@ -20,9 +20,18 @@ pub struct Instruction {
     pub question: String,
     /// What is right, to the letter.
     pub answer: String,
+    /// The problem behind the wording: 3 + 4 is one, whoever asks for it in whatever words.
+    pub problem: String,
 }
 
-/// One of this many questions is held out.
+/// What a task makes.
+struct Made {
+    problem: String,
+    question: String,
+    answer: String,
+}
+
+/// One of this many problems is held out.
 pub const HELD_OUT: u64 = 20;
 
 impl Instruction {
@@ -31,19 +40,19 @@ impl Instruction {
         let mut draw = Draw::new(seed ^ 0x1157, index);
         let (topic, tasks): (_, &[Task]) =
             if draw.int(0..=1) == 0 { ("arithmetic", arithmetic::TASKS) } else { ("code", code::TASKS) };
-        let (question, answer) = draw.pick(tasks)(&mut draw);
-        Self { topic, question, answer }
+        let Made { problem, question, answer } = draw.pick(tasks)(&mut draw);
+        Self { topic, question, answer, problem }
     }
 
     /// Whether it may only be asked and never be trained on.
     pub fn is_held_out(&self) -> bool {
-        let hash = blake3::hash(self.question.as_bytes());
+        let hash = blake3::hash(self.problem.as_bytes());
         let first = hash.as_bytes()[..8].iter().fold(0u64, |n, &byte| n << 8 | u64::from(byte));
         first.is_multiple_of(HELD_OUT)
     }
 }
 
-type Task = fn(&mut Draw) -> (String, String);
+type Task = fn(&mut Draw) -> Made;
 
 /// The first `n` questions of a seed that may be trained on. Questions of few choices come again.
 pub fn training_instructions(seed: u64, n: usize) -> Vec<Instruction> {

@@ -1,6 +1,6 @@
 //! Small tasks of code: functions of one line, and what expressions give.
 
-use super::Task;
+use super::{Made, Task};
 use crate::math::draw::Draw;
 
 pub(super) const TASKS: &[Task] =
@@ -21,61 +21,66 @@ fn operation(draw: &mut Draw) -> (&'static str, String, String) {
     (name, words.replace("{n}", &n), code.replace("{n}", &n))
 }
 
-fn python_function(draw: &mut Draw) -> (String, String) {
+fn python_function(draw: &mut Draw) -> Made {
     let (name, words, code) = operation(draw);
-    (
+    made(
         format!("Write a Python function {name} that returns x {words}."),
         format!("def {name}(x):\n    return {code}"),
     )
 }
 
-fn rust_function(draw: &mut Draw) -> (String, String) {
+fn rust_function(draw: &mut Draw) -> Made {
     let (name, words, code) = operation(draw);
-    (
+    made(
         format!("Write a Rust function {name} that returns x {words}."),
         format!("fn {name}(x: i64) -> i64 {{ {code} }}"),
     )
 }
 
-fn predicate(draw: &mut Draw) -> (String, String) {
+fn predicate(draw: &mut Draw) -> Made {
     let (name, n) = (draw.pick(NAMES), draw.int(2..=20));
     let (words, sign) = draw.pick(&[("greater than", ">"), ("less than", "<"), ("equal to", "==")]);
-    (
+    made(
         format!("Write a Rust function {name} that tells whether x is {words} {n}."),
         format!("fn {name}(x: i64) -> bool {{ x {sign} {n} }}"),
     )
 }
 
-fn index(draw: &mut Draw) -> (String, String) {
+fn index(draw: &mut Draw) -> Made {
     let list = numbers(draw, 3..=4);
     let i = draw.int(0..=list.len() as i64 - 1);
-    (format!("What does {}[{i}] give in Python?", written(&list)), list[i as usize].to_string())
+    made(format!("What does {}[{i}] give in Python?", written(&list)), list[i as usize].to_string())
 }
 
-fn length(draw: &mut Draw) -> (String, String) {
+fn length(draw: &mut Draw) -> Made {
     let list = numbers(draw, 1..=6);
-    (format!("What does len({}) give in Python?", written(&list)), list.len().to_string())
+    made(format!("What does len({}) give in Python?", written(&list)), list.len().to_string())
 }
 
-fn reverse(draw: &mut Draw) -> (String, String) {
+fn reverse(draw: &mut Draw) -> Made {
     let list = numbers(draw, 2..=4);
     let back: Vec<i64> = list.iter().rev().copied().collect();
-    (format!("Reverse the list {}.", written(&list)), written(&back))
+    made(format!("Reverse the list {}.", written(&list)), written(&back))
 }
 
-fn largest(draw: &mut Draw) -> (String, String) {
+fn largest(draw: &mut Draw) -> Made {
     let list = numbers(draw, 3..=3);
     let max = list.iter().copied().max().unwrap_or_default();
-    (format!("What does max({}) give in Python?", written(&list)), max.to_string())
+    made(format!("What does max({}) give in Python?", written(&list)), max.to_string())
 }
 
-fn call(draw: &mut Draw) -> (String, String) {
+fn call(draw: &mut Draw) -> Made {
     let (name, argument) = (draw.pick(NAMES), draw.int(2..=20));
     let variable = draw.pick(&["a", "b", "n", "x", "y", "total", "value", "result"]);
-    (
+    made(
         format!("Write a line of Python that stores {name} of {argument} in {variable}."),
         format!("{variable} = {name}({argument})"),
     )
+}
+
+/// Each of these problems has one wording.
+fn made(question: String, answer: String) -> Made {
+    Made { problem: question.clone(), question, answer }
 }
 
 fn numbers(draw: &mut Draw, count: std::ops::RangeInclusive<i64>) -> Vec<i64> {
