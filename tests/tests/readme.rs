@@ -92,6 +92,22 @@ fn eval(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Compiled and not run: it starts its own program again, and here that is the test harness.
+fn sandbox() -> Result<std::process::ExitCode> {
+    // example: sandbox
+    use llama_pro_sandbox::{Config, Judge, Limits, Program, Sandbox, Tests};
+    if let Some(code) = llama_pro_sandbox::launcher(std::env::args_os()) {
+        return Ok(code); // first in main: the program starts itself again, to isolate what it runs
+    }
+    let sandbox = Sandbox::open(&Config::default())?;
+    let tests = Tests { source: "assert add(2, 3) == 5".to_owned(), ..Tests::default() };
+    let code = "def add(a, b): return a + b".to_owned();
+    let program = Program { code, judge: Judge::Tests(tests), limits: Limits::default() };
+    println!("passed: {}", sandbox.run(&[program])?[0].passed());
+    // end
+    Ok(std::process::ExitCode::SUCCESS)
+}
+
 fn train(dir: &Path) -> Result<()> {
     let checkpoint = llama_pro_checkpoint::Checkpoint::open(dir)?;
     let options =
@@ -136,6 +152,7 @@ fn the_examples_run() {
     eval(&fixture()).unwrap();
     train(&fixture()).unwrap();
     run().unwrap();
+    let _: fn() -> Result<std::process::ExitCode> = sandbox;
 }
 
 #[test]
@@ -151,5 +168,5 @@ fn readme_shows_the_examples() {
         assert!(readme.contains(&text), "README.md does not show the example `{name}` as it stands here");
         shown += 1;
     }
-    assert_eq!(shown, 9);
+    assert_eq!(shown, 10);
 }

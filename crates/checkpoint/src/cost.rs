@@ -105,6 +105,17 @@ pub struct Step {
     pub length: u64,
     /// Bytes of a weight and of an activation: 4 for float32, 2 for bfloat16.
     pub width: u64,
+    /// Bytes of AdamW's two moments of [`Step::BLOCK`] trained weights together.
+    pub moments: u64,
+}
+
+impl Step {
+    /// Weights whose moments share a scale in 8 bits.
+    pub const BLOCK: u64 = 256;
+    /// Both moments in float32.
+    pub const MOMENTS_F32: u64 = 8 * Self::BLOCK;
+    /// Both in 8 bits, with a float32 scale each.
+    pub const MOMENTS_8BIT: u64 = 2 * Self::BLOCK + 8;
 }
 
 /// Bytes, by what they are for.
@@ -173,7 +184,7 @@ impl MemoryPlan {
         Self {
             weights: all * step.width,
             gradients: learned * if narrow { 4 + step.width } else { 4 },
-            optimizer: learned * if narrow { 12 } else { 8 },
+            optimizer: learned * step.moments / Step::BLOCK + if narrow { 4 * learned } else { 0 },
             kept: Vec::new(),
             recomputed: Vec::new(),
             working: 0,

@@ -10,6 +10,7 @@ use llama_pro_shards::Packing;
 use llama_pro_train::{Keep, Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::job::benchmarks::Benchmarks;
 use crate::scratch::Scratch;
 
 /// The recipe that runs when none is named.
@@ -42,6 +43,9 @@ pub(crate) struct Recipe {
     pub(crate) train: TrainConfig,
     #[serde(default)]
     pub(crate) eval: Eval,
+    /// Tasks of `eval` that are scored before and after. Left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) benchmarks: Option<Benchmarks>,
     #[serde(default)]
     pub(crate) control: Control,
 }

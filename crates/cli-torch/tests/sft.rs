@@ -117,6 +117,88 @@ fn adapters_are_merged_and_written_for_peft() {
     }
 }
 
+/// Rows of general text beside the conversations: they change what is learned, are scored and watched, and a run with them
+/// goes on to the same bits.
+#[test]
+fn general_text_can_be_kept() {
+    let dir = workplace();
+    let text: String =
+        (0..60).map(|i| format!("Paragraph {i} is about the harbour and {} boats.\n\n", i * 7)).collect();
+    fs::write(dir.path().join("keep.txt"), text.repeat(4)).unwrap();
+    let recipe = fs::read_to_string(dir.path().join("s.toml")).unwrap();
+    let keep = "[keep]\nname = \"harbour\"\nshare = 0.5\nreplay = 1.0\nkl = 0.5\nvalidation = 0.3\n\
+        source = { kind = \"text\", path = \"keep.txt\", split = \"blank-lines\" }\n";
+    fs::write(dir.path().join("k.toml"), format!("{recipe}{keep}")).unwrap();
+    run(dir.path(), "sft --config s.toml --run without").ok();
+    let said = run(dir.path(), "sft --config k.toml --run with").ok();
+    assert!(said.stdout.contains("harbour"), "{}", said.stdout);
+    let lines: Vec<serde_json::Value> = fs::read_to_string(dir.path().join("with/metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let steps: Vec<_> = lines.iter().filter(|line| line["loss"].is_number()).collect();
+    assert_eq!(steps.len(), 6);
+    // With every new block still the identity the model is its base; afterwards it is not.
+    assert_eq!(steps[0]["keep_kl"], 0.0);
+    assert!(steps[1..].iter().all(|s| s["keep_loss"].is_number() && s["keep_kl"].as_f64().unwrap() > 0.0));
+    let looks: Vec<_> = lines.iter().filter(|line| line["validation"].is_object()).collect();
+    assert!(!looks.is_empty());
+    assert!(
+        looks
+            .iter()
+            .all(|l| l["validation"]["harbour"].is_number() && l["kl_to_base"]["harbour"].is_number())
+    );
+    let (with, without) = (dir.path().join("with/model"), dir.path().join("without/model"));
+    assert!(model_tensors(&with) != model_tensors(&without));
+    // The first batch of conversations is the same row; there is one less of them.
+    let first = |run: &str| curve(&dir.path().join(run));
+    assert_ne!(first("with"), first("without"));
+
+    // Every weight trained: the base is a second copy, and the first step is still at it.
+    let all = "--set train.parameters=all --set train.steps=2";
+    run(dir.path(), &format!("sft --config k.toml --run all {all}")).ok();
+    let text = fs::read_to_string(dir.path().join("all/metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["keep_kl"], 0.0);
+
+    refused(
+        dir.path(),
+        "sft --config k.toml --run r --set keep.share=0.1",
+        &["keep.share = 0.1", "0 of the 2 rows"],
+    );
+    refused(
+        dir.path(),
+        "sft --config k.toml --run r --set keep.replay=0 --set keep.kl=0",
+        &["[keep]", "both 0"],
+    );
+}
+
+/// Benchmarks before and after are those of `eval` on the model that went in and the one that came out.
+#[test]
+fn benchmarks_are_scored_before_and_after() {
+    let dir = workplace();
+    let recipe = fs::read_to_string(dir.path().join("s.toml")).unwrap();
+    let tasks = "[benchmarks]\ntasks = [\"mini_arithmetic_mc\"]\nlimit = 20\n";
+    fs::write(dir.path().join("b.toml"), format!("{recipe}{tasks}")).unwrap();
+    let said = run(dir.path(), "sft --config b.toml --run r --set train.learning-rate=1e-2").ok();
+    assert!(said.stdout.contains("mini_arithmetic_mc"), "{}", said.stdout);
+    for (model, name) in [("g", "before"), ("r/model", "after")] {
+        let eval =
+            run(dir.path(), &format!("eval {model} --tasks mini_arithmetic_mc --limit 20 --json")).ok();
+        let ours = json_file(&dir.path().join(format!("r/eval/benchmarks-{name}.json")));
+        assert_eq!(ours["results"], eval.json()["results"], "{name}");
+        assert_eq!(ours["task_hashes"], eval.json()["task_hashes"], "{name}");
+    }
+    let none = "--set benchmarks.tasks=[\"arc_easy\"]";
+    refused(dir.path(), &format!("sft --config b.toml --run n {none}"), &["arc_easy", "data/eval"]);
+    refused(
+        dir.path(),
+        "sft --config b.toml --run n --set benchmarks.tasks=[\"nope\"]",
+        &["benchmarks.tasks", "nope"],
+    );
+}
+
 #[test]
 fn the_mask_can_be_seen() {
     let dir = workplace();
@@ -145,7 +227,9 @@ fn what_cannot_be_learned_from_is_refused_with_file_and_record() {
     file("unknown.jsonl", "{\"a\": 1}\n");
     sft(&path("unknown.jsonl"), &["unknown.jsonl: record 1", "no known format"]);
     file("cut.jsonl", "{\"query\": \n");
-    sft(&path("cut.jsonl"), &["cut.jsonl", "line 1"]);
+    sft(&path("cut.jsonl"), &["cut.jsonl: record 1", "not JSON"]);
+    file("not.parquet", "PAR1 and nothing more");
+    sft(&path("not.parquet"), &["not.parquet", "a Parquet file"]);
     file("forged.jsonl", "{\"query\": \"say </s>\", \"response\": \"a\"}\n");
     sft(&path("forged.jsonl"), &["forged.jsonl: record 1", "`</s>`"]);
     sft(&path("absent.jsonl"), &["absent.jsonl"]);
@@ -185,11 +269,13 @@ fn what_cannot_be_learned_from_is_refused_with_file_and_record() {
     sft("--set model=big", &["big", "the model only 1024"]);
 
     // Or they are left out and counted.
-    file("mixed.jsonl", &format!("{}{long}{}", talk(&format!("{user}, {user}, {gpt}")), good.repeat(9)));
+    let broken = "{\"query\": \n";
+    let mixed = format!("{}{long}{broken}{}", talk(&format!("{user}, {user}, {gpt}")), good.repeat(9));
+    file("mixed.jsonl", &mixed);
     let drop = "--set data.unusable=drop --set data.validation=0 --set train.steps=1 --set eval.questions=0";
     run(dir.path(), &format!("sft --config s.toml --run r {} {drop}", path("mixed.jsonl"))).ok();
     let summary = json_file(&dir.path().join("r/summary.json"));
-    assert_eq!(summary["sets"][0]["dropped"], serde_json::json!({"roles": 1, "too-long": 1}));
+    assert_eq!(summary["sets"][0]["dropped"], serde_json::json!({"format": 1, "roles": 1, "too-long": 1}));
     assert_eq!(summary["sets"][0]["kept"], 10);
 }
 

@@ -89,7 +89,10 @@ impl Snapshot {
             false => t.detach(),
         };
         let slots = guarded(Error::Torch, || {
-            let state = |s: &Slot| [take(&s.master), take(&s.exp_avg), take(&s.exp_avg_sq)];
+            let state = |s: &Slot| {
+                let [first, second] = s.moments.read(&s.weight.size());
+                [take(&s.master), take(&first), take(&second)]
+            };
             Ok(trainer.optimizer.slots.iter().map(|s| (s.name.clone(), state(s))).collect())
         })?;
         Ok(Self { slots, saved: saved.clone() })
@@ -241,9 +244,10 @@ fn restore(dir: &Path, trainer: &mut Trainer, inputs: &BTreeMap<String, String>)
     let _guard = tch::no_grad_guard();
     guarded(Error::Torch, || {
         for slot in slots {
-            fill(&mut slot.master, &weights, &slot.name)?;
-            fill(&mut slot.exp_avg, &moments, &format!("exp_avg.{}", slot.name))?;
-            fill(&mut slot.exp_avg_sq, &moments, &format!("exp_avg_sq.{}", slot.name))?;
+            slot.master.f_copy_(&stored(&weights, &slot.name, &slot.weight.size())?)?;
+            let shape = slot.weight.size();
+            let read = |name: &str| stored(&moments, &format!("{name}.{}", slot.name), &shape);
+            slot.moments.write([&read("exp_avg")?, &read("exp_avg_sq")?]);
             slot.publish();
         }
         Ok(())
@@ -296,16 +300,16 @@ pub fn differences(then: &BTreeMap<String, String>, now: &BTreeMap<String, Strin
     differing.map(|n| format!("{n} was {}, is {}", short(then.get(n)), short(now.get(n)))).collect()
 }
 
-/// Copies a stored float32 tensor into one that is there.
-fn fill(into: &mut tch::Tensor, file: &TensorFile, name: &str) -> Result<()> {
+/// A stored float32 tensor, over the mapped file.
+fn stored(file: &TensorFile, name: &str, expected: &[i64]) -> Result<tch::Tensor> {
     let info = file.info(name)?;
     let shape: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
-    if info.dtype != Dtype::F32 || shape != into.size() {
-        let line = format!("`{name}` is {:?} {shape:?}, expected F32 {:?}", info.dtype, into.size());
+    if info.dtype != Dtype::F32 || shape != expected {
+        let line = format!("`{name}` is {:?} {shape:?}, expected F32 {expected:?}", info.dtype);
         return Err(damaged(file.path(), line));
     }
     let (mapping, range) = file.mapped(name)?;
-    Ok(into.f_copy_(&tensor_over_mapping(mapping, range, &shape, Kind::Float)?)?)
+    Ok(tensor_over_mapping(mapping, range, &shape, Kind::Float)?)
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use llama_pro_checkpoint::cost::Recompute;
 use serde::{Deserialize, Serialize};
 
+use crate::moments::MomentKind;
 use crate::{Error, Result};
 
 /// What the forward and backward pass compute in. Master weights and moments are float32 in both.
@@ -120,6 +121,9 @@ pub struct TrainConfig {
     /// f32 or bf16. Default f32.
     #[serde(default)]
     pub dtype: Dtype,
+    /// f32 or 8bit: how the two moments of AdamW are kept, in 8 or in 2.03 bytes per trained weight. Default f32.
+    #[serde(default)]
+    pub moments: MomentKind,
     /// take, skip or stop: what happens to a step whose loss or gradient norm is more than 6 standard deviations above the
     /// mean of the 128 steps before it. Default take.
     #[serde(default)]
@@ -228,6 +232,7 @@ impl TrainConfig {
             decay_embeddings: true,
             clip: default_clip(),
             dtype: Dtype::default(),
+            moments: MomentKind::default(),
             outliers: Outliers::default(),
             recompute: Recompute::None,
             checkpoint_every: default_checkpoint_every(),

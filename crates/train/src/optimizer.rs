@@ -1,10 +1,11 @@
-//! AdamW over the trained weights alone: float32 master copies where the model computes in less, two moments, nothing for
-//! what is frozen.
+//! AdamW over the trained weights alone: float32 master copies where the model computes in less, two moments (see
+//! [`crate::moments`]), nothing for what is frozen.
 
 use llama_pro_model::Llama;
 use llama_pro_torch_ext::{AdamwParams, fused_adamw};
 use tch::{Device, Kind, Tensor};
 
+use crate::moments::{MomentKind, Moments};
 use crate::{Error, Result, TrainConfig};
 
 /// State of one trained weight.
@@ -14,8 +15,7 @@ pub(crate) struct Slot {
     pub(crate) weight: Tensor,
     /// float32 master copy; the weight itself where it is float32.
     pub(crate) master: Tensor,
-    pub(crate) exp_avg: Tensor,
-    pub(crate) exp_avg_sq: Tensor,
+    pub(crate) moments: Moments,
     /// float32 sum of the gradients of a step where the weight has less: autograd would add them up in its dtype, and
     /// bfloat16 drops whatever is below 1/256 of the sum.
     sum: Option<Tensor>,
@@ -26,6 +26,7 @@ pub(crate) struct Slot {
 /// AdamW and what it remembers.
 pub(crate) struct Optimizer {
     pub(crate) slots: Vec<Slot>,
+    pub(crate) kind: MomentKind,
     /// Steps taken, as the kernel reads it.
     count: Tensor,
     betas: (f64, f64),
@@ -43,15 +44,16 @@ impl Optimizer {
                 Kind::Float => weight.detach(),
                 _ => weight.detach().to_kind(Kind::Float),
             };
-            let moment = || Tensor::zeros(weight.size(), (Kind::Float, device));
-            let (exp_avg, exp_avg_sq) = (moment(), moment());
-            let sum = (weight.kind() != Kind::Float).then(moment);
+            let moments = Moments::zeros(config.moments, &weight.size(), device);
+            let sum =
+                (weight.kind() != Kind::Float).then(|| Tensor::zeros(weight.size(), (Kind::Float, device)));
             let outer = matches!(p.name.as_str(), "model.embed_tokens.weight" | "lm_head.weight");
             let decays = weight.dim() > 1 && (config.decay_embeddings || !outer);
-            Slot { name: p.name.clone(), decays, weight, master, exp_avg, exp_avg_sq, sum }
+            Slot { name: p.name.clone(), decays, weight, master, moments, sum }
         });
         Self {
             slots: slots.collect(),
+            kind: config.moments,
             count: Tensor::zeros([], (Kind::Float, device)),
             betas: config.betas,
             eps: config.eps,
@@ -115,18 +117,28 @@ impl Optimizer {
                 (0..self.slots.len()).filter(|&i| self.slots[i].decays == decays).collect();
             let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
             let count = self.count.shallow_clone();
+            let params = AdamwParams {
+                learning_rate,
+                betas: self.betas,
+                eps: self.eps,
+                weight_decay: if decays { self.weight_decay } else { 0.0 },
+            };
+            if self.kind == MomentKind::Eight {
+                for i in chosen {
+                    let Slot { master, moments, .. } = &mut self.slots[i];
+                    moments.step(master, &grads[i], &count, params)?;
+                }
+                continue;
+            }
+            let moments: Vec<[Tensor; 2]> =
+                chosen.iter().map(|&i| self.slots[i].moments.read(&self.slots[i].weight.size())).collect();
             fused_adamw(
                 &list(&|i| self.slots[i].master.shallow_clone()),
                 &list(&|i| grads[i].shallow_clone()),
-                &list(&|i| self.slots[i].exp_avg.shallow_clone()),
-                &list(&|i| self.slots[i].exp_avg_sq.shallow_clone()),
+                &moments.iter().map(|[first, _]| first.shallow_clone()).collect::<Vec<_>>(),
+                &moments.iter().map(|[_, second]| second.shallow_clone()).collect::<Vec<_>>(),
                 &list(&|_| count.shallow_clone()),
-                AdamwParams {
-                    learning_rate,
-                    betas: self.betas,
-                    eps: self.eps,
-                    weight_decay: if decays { self.weight_decay } else { 0.0 },
-                },
+                params,
             )?;
         }
         for slot in &mut self.slots {
@@ -144,7 +156,7 @@ impl Optimizer {
     /// Bytes of master copies, moments and gradients.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let numel = |t: &Tensor| t.numel() as u64;
-        let state = |s: &Slot| (if s.has_master() { 12 } else { 8 }) * numel(&s.weight);
+        let state = |s: &Slot| s.moments.bytes() + if s.has_master() { 4 * numel(&s.weight) } else { 0 };
         let grads = |s: &Slot| (if s.has_master() { 2 + 4 } else { 4 }) * numel(&s.weight);
         (self.slots.iter().map(state).sum(), self.slots.iter().map(grads).sum())
     }

@@ -4,6 +4,7 @@ use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained};
 use llama_pro_model::{Llama, guarded};
 
 use crate::batch::MicroBatch;
+use crate::moments::MomentKind;
 use crate::objective::{self, Keep, MicroStats};
 use crate::optimizer::Optimizer;
 use crate::{Error, Result, TrainConfig};
@@ -133,7 +134,11 @@ impl Trainer {
     pub fn memory_plan(&self, micro: &MicroBatch) -> MemoryPlan {
         let shape = micro.ids.size();
         let width = self.model.kind().elt_size_in_bytes() as u64;
-        let step = Step { rows: shape[0] as u64, length: shape[1] as u64, width };
+        let moments = match self.optimizer.kind {
+            MomentKind::Float32 => Step::MOMENTS_F32,
+            MomentKind::Eight => Step::MOMENTS_8BIT,
+        };
+        let step = Step { rows: shape[0] as u64, length: shape[1] as u64, width, moments };
         MemoryPlan::new(self.model.config(), &trained_parts(&self.model), step, self.recompute)
     }
 

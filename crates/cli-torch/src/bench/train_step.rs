@@ -77,7 +77,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Mode::Added => (Parts::blocks(&config, &blocks), Trained::Names(names(&config, &blocks))),
     };
     let width = if kind == Kind::Float { 4 } else { 2 };
-    let plan = MemoryPlan::new(&config, &parts, Step { rows: batch, length, width }, args.recompute);
+    let plan = MemoryPlan::new(
+        &config,
+        &parts,
+        Step { rows: batch, length, width, moments: Step::MOMENTS_F32 },
+        args.recompute,
+    );
     let flops = flops_per_token(&config, &parts, length) * (batch * length) as f64;
     let (vocabulary, hidden, inner) = (config.vocab_size, config.hidden_size, config.intermediate_size);
     let parameters = config.parameter_count();

@@ -4,18 +4,22 @@
 mod model;
 mod shift;
 mod stages;
-mod texts;
+pub(crate) mod texts;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use llama_pro_cli::{output, progress};
 use llama_pro_eval::{
-    Catalog, CodeRunner, DataRoot, Evaluation, Journal, Options, PAPER, Protocol, Selection, TaskSpec, Watch,
-    evaluate, report,
+    Catalog, CodeRunner, Evaluation, Journal, Options, PAPER, Protocol, Selection, TaskSpec, Watch, evaluate,
+    report,
 };
 use llama_pro_sandbox::{Config, Isolation, Sandbox};
 use serde_json::Value;
+
+pub(crate) use model::adds_bos;
+
+use crate::job::benchmarks::data;
 
 /// Scores a model on benchmarks as lm-evaluation-harness does, with the same prompts, numbers and result file.
 ///
@@ -128,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ensure!(parent.is_dir(), "{}: there is no such folder", parent.display());
     }
     let options = options(args)?;
-    let data = data(args, &selection)?;
+    let data = data(args.data.clone(), &selection)?;
     let mut runner = runner(args, &selection)?;
     let mut loaded = match &args.url {
         Some(url) => model::served(folder, url, args.served_as.as_deref())?,
@@ -193,18 +197,6 @@ fn options(args: &Args) -> Result<Options> {
         predict_only: args.predict_only,
         no_bootstrap: false,
     })
-}
-
-fn data(args: &Args, selection: &Selection) -> Result<DataRoot> {
-    let mut data = DataRoot { folder: args.data.clone(), ..DataRoot::default() };
-    for (task, _) in &selection.tasks {
-        if let Some(name) = task.data.embedded.as_deref()
-            && let Some(docs) = texts::documents(name)?
-        {
-            data.sets.insert(name.to_owned(), docs);
-        }
-    }
-    Ok(data)
 }
 
 /// What runs programs, where a task has any.
@@ -280,16 +272,16 @@ fn read(path: &Path) -> Result<Value> {
 }
 
 /// A progress bar for each task.
-struct Bar {
+pub(crate) struct Bar {
     bar: Option<indicatif::ProgressBar>,
 }
 
 impl Bar {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bar: None }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -101,7 +101,7 @@ impl Loaded {
 
 /// Whether the tokenizer puts BOS in front of a text: what `tokenizer_config.json` says, else the template of
 /// `tokenizer.json`.
-fn adds_bos(dir: &Path) -> Result<bool> {
+pub(crate) fn adds_bos(dir: &Path) -> Result<bool> {
     let read = |name: &str| -> Result<Option<Value>> {
         let path = dir.join(name);
         if !path.exists() {

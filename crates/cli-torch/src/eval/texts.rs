@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use llama_pro_corpus::{Environment, SourceKind, documents as stream, is_validation};
+use llama_pro_corpus::{SourceKind, documents as stream, is_validation};
 use llama_pro_eval::Catalog;
 use llama_pro_eval::tasks::Doc;
 use serde_json::Value;
 
+use crate::job::shards::environment;
 use crate::recipe;
 
 /// Documents of each text, and the bytes of the longest that is taken: enough for an error of a few per cent.
@@ -19,7 +20,7 @@ const TASKS: [(&str, &str); 3] =
     [("miniature_prose", "prose"), ("miniature_code", "code"), ("miniature_math", "math")];
 
 /// Adds the tasks.
-pub(super) fn add_tasks(catalog: &mut Catalog) -> Result<()> {
+pub(crate) fn add_tasks(catalog: &mut Catalog) -> Result<()> {
     for (task, _) in TASKS {
         let text = format!(
             "task = \"{task}\"\nversion = 1.0\noutput_type = \"loglikelihood_rolling\"\ntest_split = \"test\"\n\
@@ -32,20 +33,14 @@ pub(super) fn add_tasks(catalog: &mut Catalog) -> Result<()> {
 }
 
 /// The documents of a text of the miniature; `None` for any other name.
-pub(super) fn documents(name: &str) -> Result<Option<Vec<Doc>>> {
+pub(crate) fn documents(name: &str) -> Result<Option<Vec<Doc>>> {
     let Some((_, text)) = TASKS.iter().find(|(task, _)| *task == name) else { return Ok(None) };
     let recipe = recipe::load(None, &[])?;
     let keep = recipe.keep.as_ref().filter(|keep| keep.name == *text).map(|keep| &keep.source);
     let source = keep.or_else(|| recipe.data.sources.iter().find(|s| s.name == *text).map(|s| &s.source));
     let source: &SourceKind = source.with_context(|| format!("the miniature has no text \"{text}\""))?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let lockfile = folder.path().join("Cargo.lock");
-    std::fs::write(&lockfile, include_str!("../../../../Cargo.lock"))
-        .with_context(|| format!("{}: cannot write", lockfile.display()))?;
-    let home = |name| std::env::var_os(name).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    let environment =
-        Environment { base_dir: recipe.folder(), cargo_home, lockfile: Some(lockfile), vendor: None };
+    let environment = environment(recipe.folder(), folder.path())?;
     let mut docs = Vec::new();
     for document in stream(source, &environment)? {
         let text = document?.text;

@@ -26,6 +26,7 @@ use llama_pro_run::RunFolder;
 use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit};
 use tch::{Device, Kind};
 
+use crate::job::benchmarks::Ready;
 use crate::job::origin;
 use crate::recipe::{self, Recipe};
 
@@ -174,6 +175,15 @@ impl Job<'_> {
             None => None,
         };
 
+        let mut benchmarks = match &recipe.benchmarks {
+            Some(benchmarks) => Some(Ready::new(benchmarks, &recipe.folder(), &model_dir)?),
+            None => None,
+        };
+        let scored_before = match &mut benchmarks {
+            Some(ready) => Some(ready.score_once(run, "benchmarks-before", &model)?),
+            None => None,
+        };
+
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &data);
         let batches = SampledRows {
@@ -202,6 +212,10 @@ impl Job<'_> {
         };
 
         let after = self.score_once("after", trainer.model(), Blocks::Grown, &data)?;
+        let scored_after = match &mut benchmarks {
+            Some(ready) => Some(ready.score_once(run, "benchmarks-after", trainer.model())?),
+            None => None,
+        };
         let base_path_identical = base_before
             .map(|before| {
                 let again = evaluate::score(trainer.model(), Blocks::Base, &data, recipe, "base path")?;
@@ -219,6 +233,7 @@ impl Job<'_> {
             trainer: &trainer,
             before: &before,
             after: &after,
+            benchmarks: scored_before.as_ref().zip(scored_after.as_ref()),
             frozen_checked: frozen_checked?,
             base_path_identical,
             new_blocks: record.as_ref().map(Expansion::new_blocks).unwrap_or_default(),

@@ -5,8 +5,9 @@ use llama_pro_eval::{EvalTable, Verdict, compare};
 use llama_pro_run::RunFolder;
 use llama_pro_run::report::RunData;
 use llama_pro_train::{Finished, Parameters, Trainer};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::job::benchmarks;
 use crate::job::closing::{self, line};
 use crate::recipe::Recipe;
 use llama_pro_cli::output;
@@ -18,6 +19,8 @@ pub(super) struct Facts<'a> {
     pub(super) trainer: &'a Trainer,
     pub(super) before: &'a EvalTable,
     pub(super) after: &'a EvalTable,
+    /// Records of the benchmarks before and after, where there are any.
+    pub(super) benchmarks: Option<(&'a Value, &'a Value)>,
     pub(super) frozen_checked: usize,
     pub(super) base_path_identical: Option<bool>,
     pub(super) new_blocks: Vec<usize>,
@@ -85,6 +88,9 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "verdict",
     ];
     println!("{}", output::table(&header, rows));
+    if let Some((before, after)) = facts.benchmarks {
+        benchmarks::show(before, after)?;
+    }
     let share = 100.0 * trained as f64 / parameters as f64;
     line(
         "trained",

@@ -29,6 +29,7 @@ use data::Data;
 use questions::Answers;
 use recipe::{LAST_PRETRAIN, Recipe};
 
+use crate::job::benchmarks::Ready;
 use crate::job::origin;
 
 #[derive(clap::Args)]
@@ -172,6 +173,14 @@ impl Job<'_> {
         let reference = self.reference(&checkpoint, &model)?;
         let before = self.score_once("before", &model, &texts.scored)?;
         let asked_before = self.ask_once("answers-before", &model)?;
+        let mut benchmarks = match &recipe.benchmarks {
+            Some(benchmarks) => Some(Ready::new(benchmarks, &recipe.folder(), &dir)?),
+            None => None,
+        };
+        let scored_before = match &mut benchmarks {
+            Some(ready) => Some(ready.score_once(run, "benchmarks-before", &model)?),
+            None => None,
+        };
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &texts);
         let setup =
@@ -187,6 +196,10 @@ impl Job<'_> {
             }
         };
         let after = self.score_once("after", trainer.model(), &texts.scored)?;
+        let scored_after = match &mut benchmarks {
+            Some(ready) => Some(ready.score_once(run, "benchmarks-after", trainer.model())?),
+            None => None,
+        };
         let asked_after = self.ask_once("answers-after", trainer.model())?;
         let bar = progress::bytes("writing the model");
         bar.set_length(checkpoint.total_bytes());
@@ -206,6 +219,7 @@ impl Job<'_> {
             before: &before,
             after: &after,
             asked: (&asked_before, &asked_after),
+            benchmarks: scored_before.as_ref().zip(scored_after.as_ref()),
             done,
         })
     }

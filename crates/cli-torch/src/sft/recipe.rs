@@ -9,6 +9,7 @@ use llama_pro_text::chat::Format;
 use llama_pro_train::{Keep, Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::job::benchmarks::Benchmarks;
 use crate::recipe::{EvalText, KeepText};
 
 /// The recipe that runs when none is named.
@@ -49,6 +50,9 @@ pub(crate) struct Recipe {
     pub(crate) lora: Option<Lora>,
     #[serde(default)]
     pub(crate) eval: Eval,
+    /// Tasks of `eval` that are scored before and after. Left out: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) benchmarks: Option<Benchmarks>,
 }
 
 /// What is learned from.

@@ -6,11 +6,12 @@ use llama_pro_eval::{EvalTable, compare};
 use llama_pro_run::RunFolder;
 use llama_pro_run::report::RunData;
 use llama_pro_train::{Finished, Trainer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::data::{Data, reasons};
 use super::questions::Answers;
 use super::recipe::Recipe;
+use crate::job::benchmarks;
 use crate::job::closing::{self, line};
 
 /// What a finished run knows of itself.
@@ -22,6 +23,8 @@ pub(super) struct Facts<'a> {
     pub(super) before: &'a EvalTable,
     pub(super) after: &'a EvalTable,
     pub(super) asked: (&'a Answers, &'a Answers),
+    /// Records of the benchmarks before and after, where there are any.
+    pub(super) benchmarks: Option<(&'a Value, &'a Value)>,
     pub(super) done: Finished,
 }
 
@@ -90,6 +93,9 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         });
         let header = ["held-out text", "perplexity before", "after", "nats/token before", "after", "change"];
         println!("{}", output::table(&header, rows));
+    }
+    if let Some((before, after)) = facts.benchmarks {
+        benchmarks::show(before, after)?;
     }
     line("trained", format!("{}, {} parameters", facts.recipe.trains(), output::count(trained)));
     for set in &facts.data.sets {

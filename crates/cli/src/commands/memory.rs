@@ -41,7 +41,14 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                 if *mode == "all" && recompute == Recompute::NewBlocks {
                     continue; // every block is trained: the same as all
                 }
-                let plan = |rows| MemoryPlan::new(config, trained, Step { rows, length, width }, recompute);
+                let plan = |rows| {
+                    MemoryPlan::new(
+                        config,
+                        trained,
+                        Step { rows, length, width, moments: Step::MOMENTS_F32 },
+                        recompute,
+                    )
+                };
                 let one = plan(1);
                 let kept = |is_trained: bool| {
                     let mut blocks = trained.blocks.iter().enumerate().skip(trained.lowest());
