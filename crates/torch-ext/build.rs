@@ -21,7 +21,7 @@ fn main() {
         .flag("-fopenmp")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["cpp/shim.cpp", "cpp/functions.cpp", "cpp/meter.cpp", "cpp/select.cpp"])
+        .files(["cpp/shim.cpp", "cpp/functions.cpp", "cpp/meter.cpp", "cpp/optimizer.cpp", "cpp/select.cpp"])
         .compile("llama_pro_shim");
     if x86 {
         let wide = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"];
@@ -38,7 +38,12 @@ fn main() {
 fn kernels(name: &str, flags: &[&str]) {
     let mut build = cc::Build::new();
     // Memory is read as words and as numbers, and 64-byte vectors are passed between inlined functions.
-    build.cpp(true).std("c++17").opt_level(3).flags(["-fno-strict-aliasing", "-Wno-psabi"]).flags(flags);
+    build
+        .cpp(true)
+        .std("c++17")
+        .opt_level(3)
+        .flags(["-fno-strict-aliasing", "-Wno-psabi", "-fno-math-errno"])
+        .flags(flags);
     build.file(format!("cpp/kernels_{name}.cpp")).compile(&format!("llama_pro_kernels_{name}"));
 }
 

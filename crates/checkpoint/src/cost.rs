@@ -105,6 +105,8 @@ pub struct Step {
     pub length: u64,
     /// Bytes of a weight and of an activation: 4 for float32, 2 for bfloat16.
     pub width: u64,
+    /// Whether several forward passes make a step: below float32 there are float32 sums of gradients then.
+    pub accumulates: bool,
     /// Bytes of AdamW's two moments of [`Step::BLOCK`] trained weights together.
     pub moments: u64,
 }
@@ -123,7 +125,7 @@ impl Step {
 pub struct MemoryPlan {
     /// Every weight, in the dtype that is computed in.
     pub weights: u64,
-    /// Gradients of the trained weights: float32 sums, and in bfloat16 the gradients of one forward pass beside them.
+    /// Gradients of the trained weights, and where several passes make a step in bfloat16 their float32 sums.
     pub gradients: u64,
     /// AdamW's two moments, and below float32 the master copies.
     pub optimizer: u64,
@@ -183,7 +185,7 @@ impl MemoryPlan {
         let head = if config.tie_word_embeddings { trained.embedding } else { trained.head };
         Self {
             weights: all * step.width,
-            gradients: learned * if narrow { 4 + step.width } else { 4 },
+            gradients: learned * if narrow && step.accumulates { 4 + step.width } else { step.width },
             optimizer: learned * step.moments / Step::BLOCK + if narrow { 4 * learned } else { 0 },
             kept: Vec::new(),
             recomputed: Vec::new(),

@@ -20,6 +20,12 @@ struct Attention {
   float scale;
 };
 
+// The numbers of one step of AdamW: master *= decay; m += lerp * (g - m); v = keep * v + (1 - keep) * g^2;
+// master -= rate * m / (sqrt(v) * root + eps), for g = scale * gradient.
+struct AdamwStep {
+  float decay, lerp, keep, rate, root, eps, scale;
+};
+
 struct Kernels {
   // y = w * (x + r) / rms; `r` may be null, else `h` receives x + r. `inverse_rms` [rows].
   void (*norm)(int width, const void* x, const void* r, const void* w, void* h, void* y, float* inverse_rms,
@@ -44,6 +50,13 @@ struct Kernels {
   void (*attention)(int width, const Attention&, void* out, float* log_sums, int64_t task, char* scratch);
   void (*attention_backward)(int width, const Attention&, const void* out, const void* dout, const float* log_sums,
                              void* dq, void* dk, void* dv, int64_t task, char* scratch);
+  // AdamW on float32 masters of bfloat16 weights, which receive the rounded masters; the gradient has `width`.
+  void (*adamw)(int width, void* weight, float* master, const void* gradient, float* m, float* v, const AdamwStep&,
+                int64_t begin, int64_t end);
+  // Sum of the squares of numbers [begin, end).
+  double (*squares)(int width, const void* x, int64_t begin, int64_t end);
+  // sum += x, x in bfloat16.
+  void (*add)(float* sum, const void* x, int64_t begin, int64_t end);
 };
 
 // Those of the widest instruction set of this processor, or null where there are none: then plain operations are used.

@@ -16,6 +16,20 @@ char* lp_tensor_over(void** out, const void* data, const int64_t* sizes, size_t 
 char* lp_fused_adamw(void** params, void** grads, void** exp_avgs, void** exp_avg_sqs, void** steps, size_t n,
                      double lr, double beta1, double beta2, double weight_decay, double eps);
 
+// The three below take contiguous CPU tensors on a processor that has the kernels of kernels.h.
+
+// One step of AdamW on a float32 master of a bfloat16 weight, which receives the master rounded; one pass over memory.
+// `gradient` is float32 or bfloat16 and multiplied by `scale` first; `step` counts from 1.
+char* lp_adamw_mixed(void* weight, void* master, const void* gradient, void* exp_avg, void* exp_avg_sq, int64_t step,
+                     double lr, double beta1, double beta2, double weight_decay, double eps, double scale);
+// Sum of the squares of a float32 or bfloat16 tensor, in an order that no number of threads changes.
+char* lp_squares(double* out, const void* x);
+// sum += x, float32 and bfloat16.
+char* lp_add(void* sum, const void* x);
+
+// Lets go of the gradient of a leaf, so that the next one takes its place and is not added to it.
+char* lp_forget_grad(void* leaf);
+
 // Most bytes that tensors on GPU `index` have taken at once.
 char* lp_device_peak(int64_t index, int64_t* bytes);
 

@@ -41,6 +41,23 @@ unsafe extern "C" {
         weight_decay: f64,
         eps: f64,
     ) -> *mut c_char;
+    pub(crate) fn lp_adamw_mixed(
+        weight: *mut c_void,
+        master: *mut c_void,
+        gradient: *const c_void,
+        exp_avg: *mut c_void,
+        exp_avg_sq: *mut c_void,
+        step: i64,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+        scale: f64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_squares(out: *mut f64, x: *const c_void) -> *mut c_char;
+    pub(crate) fn lp_add(sum: *mut c_void, x: *const c_void) -> *mut c_char;
+    pub(crate) fn lp_forget_grad(leaf: *mut c_void) -> *mut c_char;
     pub(crate) fn lp_has_kernels() -> c_int;
     pub(crate) fn lp_device_peak(index: i64, bytes: *mut i64) -> *mut c_char;
     pub(crate) fn lp_meter_start() -> *mut c_char;

@@ -2,6 +2,8 @@
 //!
 //! - [`tensor_over_mapping`]: a tensor over a mapped file, which keeps the mapping alive (tch's `from_blob` does not).
 //! - [`fused_adamw`]: `at::_fused_adamw_`, one pass over parameters, gradients and moments.
+//! - [`adamw_mixed`], [`squares`], [`add_into`], [`forget_grad`]: the same for bfloat16 weights with float32 masters, and what
+//!   surrounds a step, in the fewest passes over memory.
 //! - [`norm`], [`swiglu`], [`attention`], [`linear`], [`head_loss`]: operations with a backward pass of their own, on the
 //!   CPU in kernels of this crate; [`backward`] seeds one with a given gradient.
 //! - [`Decoder`]: the cached forward pass of a LLaMA on the CPU, all layers in one call.
@@ -17,6 +19,7 @@ mod ffi;
 mod functions;
 mod mapping;
 mod memory;
+mod optimizer;
 
 pub use adamw::{AdamwParams, fused_adamw};
 pub use cuda::load_cuda;
@@ -29,3 +32,4 @@ pub use functions::{
 };
 pub use mapping::tensor_over_mapping;
 pub use memory::{MemoryMeter, peak_bytes};
+pub use optimizer::{MixedState, adamw_mixed, add_into, forget_grad, squares};

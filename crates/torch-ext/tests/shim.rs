@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use llama_pro_torch_ext::{AdamwParams, fused_adamw, tensor_over_mapping};
+use llama_pro_torch_ext::{self as torch_ext, AdamwParams, fused_adamw, tensor_over_mapping};
 use tch::{Device, Kind, Tensor};
 
 fn mapped(values: &[f32], lead: usize) -> Arc<memmap2::MmapMut> {
@@ -107,4 +107,67 @@ fn an_error_of_libtorch_comes_back_as_one_line() {
     let count = [Tensor::ones([], (Kind::Float, Device::Cpu))];
     let error = fused_adamw(&t(), &t(), &t(), &t(), &count, step).unwrap_err().to_string();
     assert!(error.starts_with("libtorch: ") && !error.contains('\n'), "{error}");
+}
+
+/// The one pass over a bfloat16 weight against the same in float64, with a clip, for numbers that fill no whole vector.
+#[test]
+fn the_mixed_step_equals_the_definition_in_float64() {
+    if !torch_ext::has_kernels(Kind::BFloat16, Device::Cpu) {
+        println!("skipped: this processor has no kernels");
+        return;
+    }
+    let step = AdamwParams { learning_rate: 3e-2, betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.1 };
+    let cpu = (Kind::Float, Device::Cpu);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let n = (1 << 16) + 37;
+        tch::manual_seed(5);
+        let master = Tensor::randn([n], cpu);
+        let weight = master.to_kind(Kind::BFloat16);
+        let (m, v) = (Tensor::zeros([n], cpu), Tensor::zeros([n], cpu));
+        let mut p = master.to_kind(Kind::Double);
+        let (mut pm, mut pv) = (p.zeros_like(), p.zeros_like());
+        for t in 1..=3 {
+            let grad = Tensor::randn([n], cpu).to_kind(kind);
+            let exact = grad.to_kind(Kind::Double);
+            let squares = torch_ext::squares(&grad).unwrap();
+            let expected = (&exact * &exact).sum(Kind::Double).double_value(&[]);
+            assert!((squares - expected).abs() <= 1e-6 * expected, "{squares} against {expected}");
+            let scale = 0.25;
+            let state = torch_ext::MixedState { master: &master, exp_avg: &m, exp_avg_sq: &v };
+            torch_ext::adamw_mixed(&weight, &state, &grad, t, step, scale).unwrap();
+            let g = exact * scale;
+            pm = pm * 0.9 + &g * 0.1;
+            pv = pv * 0.95 + &g * &g * 0.05;
+            let (a, b) = (1.0 - 0.9f64.powi(t as i32), 1.0 - 0.95f64.powi(t as i32));
+            p = p * (1.0 - 3e-2 * 0.1) - (&pm / a) / ((&pv / b).sqrt() + 1e-8) * 3e-2;
+            let apart = (&p - master.to_kind(Kind::Double)).abs().max().double_value(&[]);
+            assert!(apart < 2e-6, "{kind:?}, step {t}: {apart}");
+            assert!(weight.equal(&master.to_kind(Kind::BFloat16)), "the weight is the master rounded");
+        }
+    }
+}
+
+#[test]
+fn sums_of_gradients_are_exact_and_gradients_can_be_let_go() {
+    if !torch_ext::has_kernels(Kind::BFloat16, Device::Cpu) {
+        println!("skipped: this processor has no kernels");
+        return;
+    }
+    let cpu = (Kind::Float, Device::Cpu);
+    let sum = Tensor::randn([70_001], cpu);
+    let x = Tensor::randn([70_001], cpu).to_kind(Kind::BFloat16);
+    let expected = &sum + x.to_kind(Kind::Float);
+    torch_ext::add_into(&sum, &x).unwrap();
+    assert!(sum.equal(&expected));
+    assert!(torch_ext::add_into(&sum, &x.narrow(0, 0, 5)).is_err());
+    assert!(torch_ext::add_into(&x, &x).is_err());
+    assert!(torch_ext::squares(&Tensor::zeros([3], (Kind::Int64, Device::Cpu))).is_err());
+    let leaf = Tensor::ones([3], cpu).set_requires_grad(true);
+    (&leaf * 2.0).sum(Kind::Float).backward();
+    assert!(leaf.grad().defined());
+    torch_ext::forget_grad(&leaf).unwrap();
+    assert!(!leaf.grad().defined());
+    (&leaf * 3.0).sum(Kind::Float).backward();
+    assert_eq!(Vec::<f32>::try_from(leaf.grad()).unwrap(), [3.0; 3]);
+    assert!(torch_ext::forget_grad(&(&leaf * 2.0)).is_err());
 }

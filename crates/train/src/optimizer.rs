@@ -1,8 +1,12 @@
 //! AdamW over the trained weights alone: float32 master copies where the model computes in less, two moments (see
 //! [`crate::moments`]), nothing for what is frozen.
+//!
+//! A step is limited by memory: for bfloat16 weights on a CPU with kernels the gradient of a single micro-batch is read as
+//! it is, once for the norm and once in the pass that updates moments, master and weight. Only where several micro-batches
+//! make a step are there float32 sums.
 
 use llama_pro_model::Llama;
-use llama_pro_torch_ext::{AdamwParams, fused_adamw};
+use llama_pro_torch_ext::{self as torch_ext, AdamwParams, MixedState, fused_adamw};
 use tch::{Device, Kind, Tensor};
 
 use crate::moments::{MomentKind, Moments};
@@ -16,8 +20,8 @@ pub(crate) struct Slot {
     /// float32 master copy; the weight itself where it is float32.
     pub(crate) master: Tensor,
     pub(crate) moments: Moments,
-    /// float32 sum of the gradients of a step where the weight has less: autograd would add them up in its dtype, and
-    /// bfloat16 drops whatever is below 1/256 of the sum.
+    /// float32 sum of the gradients of a step of several micro-batches, where the weight has less: autograd would add them up
+    /// in its dtype, and bfloat16 drops whatever is below 1/256 of the sum. Made when it is first needed.
     sum: Option<Tensor>,
     /// Matrices decay, norms and biases do not; embedding and head as the config says.
     decays: bool,
@@ -45,11 +49,9 @@ impl Optimizer {
                 _ => weight.detach().to_kind(Kind::Float),
             };
             let moments = Moments::zeros(config.moments, &weight.size(), device);
-            let sum =
-                (weight.kind() != Kind::Float).then(|| Tensor::zeros(weight.size(), (Kind::Float, device)));
             let outer = matches!(p.name.as_str(), "model.embed_tokens.weight" | "lm_head.weight");
             let decays = weight.dim() > 1 && (config.decay_embeddings || !outer);
-            Slot { name: p.name.clone(), decays, weight, master, moments, sum }
+            Slot { name: p.name.clone(), decays, weight, master, moments, sum: None }
         });
         Self {
             slots: slots.collect(),
@@ -62,40 +64,61 @@ impl Optimizer {
         }
     }
 
-    /// Adds the gradients of one micro-batch to the float32 sums, where there are any.
-    pub(crate) fn gather(&mut self) {
+    /// Adds the gradients of one of several micro-batches to float32 sums, where the weights have less.
+    pub(crate) fn gather(&mut self) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut().filter(|slot| slot.has_master()) {
             let grad = slot.weight.grad();
-            if let Some(sum) = &mut slot.sum
-                && grad.defined()
-            {
-                let _ = sum.g_add_(&grad.to_kind(Kind::Float));
-                slot.weight.zero_grad();
+            if !grad.defined() {
+                continue;
             }
+            let device = slot.device();
+            let sum = slot.sum.get_or_insert_with(|| Tensor::zeros(grad.size(), (Kind::Float, device)));
+            if grad.kind() == Kind::BFloat16 && torch_ext::has_kernels(grad.kind(), device) {
+                torch_ext::add_into(sum, &grad.contiguous())?;
+            } else {
+                let _ = sum.g_add_(&grad.to_kind(Kind::Float));
+            }
+            torch_ext::forget_grad(&slot.weight)?;
         }
+        Ok(())
     }
 
     /// Forgets the gradients of a step that is not taken.
     pub(crate) fn clear(&mut self) {
         let _guard = tch::no_grad_guard();
         for slot in &mut self.slots {
-            slot.weight.zero_grad();
+            if slot.has_master() {
+                // The next gradient takes the place of this one; adding it to zeros would read and write both.
+                let _ = torch_ext::forget_grad(&slot.weight);
+            } else {
+                slot.weight.zero_grad();
+            }
             if let Some(sum) = &mut slot.sum {
                 let _ = sum.zero_();
             }
         }
     }
 
-    /// The gradients of the step in float32, and their global norm.
+    /// The gradients of the step and their global norm.
     ///
     /// # Errors
     /// [`Error::NonFinite`] for a norm that is no number.
     pub(crate) fn gradients(&self, step: u64) -> Result<(Vec<Tensor>, f64)> {
         let _guard = tch::no_grad_guard();
         let grads: Vec<Tensor> = self.slots.iter().map(Slot::grad).collect();
-        let norms: Vec<Tensor> = grads.iter().map(Tensor::norm).collect();
-        let norm = Tensor::f_stack(&norms, 0)?.norm().double_value(&[]);
+        let mut norms = Vec::new();
+        let mut squares = 0.0;
+        for (slot, grad) in self.slots.iter().zip(&grads) {
+            match slot.in_one_pass() {
+                true => squares += torch_ext::squares(grad)?,
+                false => norms.push(grad.to_kind(Kind::Float).norm()),
+            }
+        }
+        let mut norm = squares.sqrt();
+        if !norms.is_empty() {
+            norm = norm.hypot(Tensor::f_stack(&norms, 0)?.norm().double_value(&[]));
+        }
         if !norm.is_finite() {
             return Err(Error::NonFinite { step, what: "gradient norm", value: norm });
         }
@@ -105,46 +128,58 @@ impl Optimizer {
     /// Clips, steps and clears the gradients.
     pub(crate) fn step(&mut self, grads: &[Tensor], norm: f64, learning_rate: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let scale = self.clip / (norm + 1e-6);
-        if scale < 1.0 {
-            for grad in grads {
-                let _ = grad.shallow_clone().g_mul_scalar_(scale);
-            }
-        }
+        let scale = (self.clip / (norm + 1e-6)).min(1.0);
         let _ = self.count.g_add_scalar_(1.0);
+        let step = self.count.double_value(&[]) as u64;
         for decays in [true, false] {
-            let chosen: Vec<usize> =
-                (0..self.slots.len()).filter(|&i| self.slots[i].decays == decays).collect();
-            let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
-            let count = self.count.shallow_clone();
             let params = AdamwParams {
                 learning_rate,
                 betas: self.betas,
                 eps: self.eps,
                 weight_decay: if decays { self.weight_decay } else { 0.0 },
             };
-            if self.kind == MomentKind::Eight {
-                for i in chosen {
-                    let Slot { master, moments, .. } = &mut self.slots[i];
-                    moments.step(master, &grads[i], &count, params)?;
+            let mut plain = Vec::new();
+            for (i, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.decays == decays) {
+                if slot.in_one_pass()
+                    && let Moments::Full { first, second } = &slot.moments
+                {
+                    let state = MixedState { master: &slot.master, exp_avg: first, exp_avg_sq: second };
+                    torch_ext::adamw_mixed(&slot.weight, &state, &grads[i], step, params, scale)?;
+                    continue;
                 }
-                continue;
+                if scale < 1.0 {
+                    let _ = grads[i].shallow_clone().g_mul_scalar_(scale);
+                }
+                if matches!(slot.moments, Moments::Full { .. }) {
+                    plain.push(i);
+                } else {
+                    let grad = grads[i].to_kind(Kind::Float);
+                    slot.moments.step(&slot.master, &grad, &self.count, params)?;
+                    slot.publish();
+                }
             }
-            let moments: Vec<[Tensor; 2]> =
-                chosen.iter().map(|&i| self.slots[i].moments.read(&self.slots[i].weight.size())).collect();
-            fused_adamw(
-                &list(&|i| self.slots[i].master.shallow_clone()),
-                &list(&|i| grads[i].shallow_clone()),
-                &moments.iter().map(|[first, _]| first.shallow_clone()).collect::<Vec<_>>(),
-                &moments.iter().map(|[_, second]| second.shallow_clone()).collect::<Vec<_>>(),
-                &list(&|_| count.shallow_clone()),
-                params,
-            )?;
-        }
-        for slot in &mut self.slots {
-            slot.publish();
+            self.plain_step(&plain, grads, params)?;
         }
         self.clear();
+        Ok(())
+    }
+
+    /// libtorch's fused kernel over some weights.
+    fn plain_step(&mut self, chosen: &[usize], grads: &[Tensor], params: AdamwParams) -> Result<()> {
+        let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
+        let moments: Vec<[Tensor; 2]> =
+            chosen.iter().map(|&i| self.slots[i].moments.read(&self.slots[i].weight.size())).collect();
+        fused_adamw(
+            &list(&|i| self.slots[i].master.shallow_clone()),
+            &list(&|i| grads[i].to_kind(Kind::Float)),
+            &moments.iter().map(|[first, _]| first.shallow_clone()).collect::<Vec<_>>(),
+            &moments.iter().map(|[_, second]| second.shallow_clone()).collect::<Vec<_>>(),
+            &list(&|_| self.count.shallow_clone()),
+            params,
+        )?;
+        for &i in chosen {
+            self.slots[i].publish();
+        }
         Ok(())
     }
 
@@ -157,23 +192,31 @@ impl Optimizer {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let numel = |t: &Tensor| t.numel() as u64;
         let state = |s: &Slot| s.moments.bytes() + if s.has_master() { 4 * numel(&s.weight) } else { 0 };
-        let grads = |s: &Slot| (if s.has_master() { 2 + 4 } else { 4 }) * numel(&s.weight);
+        let grads = |s: &Slot| {
+            let own = s.weight.kind().elt_size_in_bytes() as u64;
+            (own + if s.sum.is_some() { 4 } else { 0 }) * numel(&s.weight)
+        };
         (self.slots.iter().map(state).sum(), self.slots.iter().map(grads).sum())
     }
 }
 
 impl Slot {
-    /// The gradient of the step in float32, contiguous for the kernel; zeros where backward did not come by.
+    /// The gradient of the step, contiguous: its sum, or where it was not gathered that of the only micro-batch; zeros where
+    /// backward did not come by.
     fn grad(&self) -> Tensor {
-        if let Some(sum) = &self.sum {
-            return sum.shallow_clone();
-        }
         let grad = self.weight.grad();
-        if grad.defined() {
-            grad.contiguous()
-        } else {
-            Tensor::zeros(self.weight.size(), (Kind::Float, self.device()))
+        match &self.sum {
+            _ if grad.defined() => grad.contiguous(),
+            Some(sum) => sum.shallow_clone(),
+            None => Tensor::zeros(self.weight.size(), (self.weight.kind(), self.device())),
         }
+    }
+
+    /// Whether gradients, moments, master and weight are gone through once, in a kernel of our own.
+    fn in_one_pass(&self) -> bool {
+        self.weight.kind() == Kind::BFloat16
+            && matches!(self.moments, Moments::Full { .. })
+            && torch_ext::has_kernels(Kind::BFloat16, self.device())
     }
 
     fn device(&self) -> Device {

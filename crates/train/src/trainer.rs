@@ -44,6 +44,8 @@ pub struct Trainer {
     /// Of the recipe, and what it comes to for the shape of the last micro-batch.
     recompute: Recompute,
     recomputed: Option<(Vec<i64>, Vec<bool>)>,
+    /// Whether the step at hand has several micro-batches.
+    accumulates: bool,
     /// Bytes of the largest step that was planned.
     largest_plan: u64,
 }
@@ -63,7 +65,16 @@ impl Trainer {
             check_base(&model, reference.as_ref())?;
         }
         let recompute = config.recompute;
-        Ok(Self { model, reference, optimizer, keep, recompute, recomputed: None, largest_plan: 0 })
+        Ok(Self {
+            model,
+            reference,
+            optimizer,
+            keep,
+            recompute,
+            recomputed: None,
+            accumulates: false,
+            largest_plan: 0,
+        })
     }
 
     /// One optimizer step over `micros`; `step` counts from 1 and is for messages. The loss is normalised by the targets
@@ -105,13 +116,19 @@ impl Trainer {
         if n_targets == 0 {
             return Err(Error::Setup(format!("step {step}: its rows hold no token to predict")));
         }
+        if self.accumulates != (micros.len() > 1) {
+            self.accumulates = micros.len() > 1;
+            self.recomputed = None;
+        }
         let mut sums = MicroStats::default();
         for micro in micros {
             self.choose_recomputed(micro)?;
             let reference = self.reference.as_ref();
             let again = &self.recomputed.as_ref().map_or(&[][..], |(_, blocks)| blocks);
             let part = objective::backward(&self.model, reference, micro, self.keep, n_targets, again)?;
-            self.optimizer.gather();
+            if micros.len() > 1 {
+                self.optimizer.gather()?;
+            }
             sums.objective += part.objective;
             sums.new = (sums.new.0 + part.new.0, sums.new.1 + part.new.1);
             sums.keep = (sums.keep.0 + part.keep.0, sums.keep.1 + part.keep.1);
@@ -138,7 +155,8 @@ impl Trainer {
             MomentKind::Float32 => Step::MOMENTS_F32,
             MomentKind::Eight => Step::MOMENTS_8BIT,
         };
-        let step = Step { rows: shape[0] as u64, length: shape[1] as u64, width, moments };
+        let (rows, length, accumulates) = (shape[0] as u64, shape[1] as u64, self.accumulates);
+        let step = Step { rows, length, width, accumulates, moments };
         MemoryPlan::new(self.model.config(), &trained_parts(&self.model), step, self.recompute)
     }
 

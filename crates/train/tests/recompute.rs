@@ -78,7 +78,7 @@ fn the_plan_knows_what_is_trained() {
     let parts = trained_parts(&all);
     assert!(parts.embedding && parts.norm && parts.head && parts.blocks.iter().all(|&t| t));
     // State of the optimizer: two float32 numbers a weight, as the trainer counts them itself.
-    let step = Step { rows: 4, length: 64, width: 4, moments: Step::MOMENTS_F32 };
+    let step = Step { rows: 4, length: 64, width: 4, accumulates: false, moments: Step::MOMENTS_F32 };
     let plan = MemoryPlan::new(all.config(), &parts, step, Recompute::None);
     let config = TrainConfig::new(3, 8, 2e-3);
     let trainer = Trainer::new(model(Trained::All, Kind::Float), None, &config, Keep::default()).unwrap();

@@ -45,7 +45,7 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                     MemoryPlan::new(
                         config,
                         trained,
-                        Step { rows, length, width, moments: Step::MOMENTS_F32 },
+                        Step { rows, length, width, accumulates: true, moments: Step::MOMENTS_F32 },
                         recompute,
                     )
                 };
