@@ -30,7 +30,7 @@ pub use bench::{
 };
 pub use code::{CodeRunner, Failure, Outcome, Program};
 pub use compare::{HEADERS, SetChange, Verdict, compare};
-pub use data::{DataRoot, read_documents};
+pub use data::{DataFile, DataRoot, read_documents};
 pub use encode::{Codec, TokenizerCodec};
 pub use error::{Error, Result};
 pub use llama_pro_sandbox::Tests;
