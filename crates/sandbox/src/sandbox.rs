@@ -203,6 +203,9 @@ fn judge(ended: Ended, nonce: &str) -> Result<Outcome> {
     let result = match &ended.end {
         End::TimedOut => fail(FailureKind::Timeout, "took longer than it may"),
         End::TooMuchOutput => fail(FailureKind::Output, "wrote more output than it may"),
+        End::TooMuchMemory => {
+            fail(FailureKind::Memory, "its processes together held more memory than they may")
+        }
         End::Silent(message) => {
             // The last line of the interpreter says what it died of.
             let last = ended.stderr.trim_end().lines().last().unwrap_or_default();
