@@ -40,7 +40,7 @@ impl Memory {
     }
 
     /// How long to wait before the next look; `None` where the process and its descendants hold more than `most` bytes
-    /// together. They stand still then, and are to be killed.
+    /// together. They are killed then, all of them: what has left the group of its parent as well.
     pub(crate) fn look(&self, first: u32, most: u64) -> Option<Duration> {
         let sum = |tree: &[u32], file: &str, keys: &[&str]| -> u64 {
             tree.iter().map(|id| self.number(*id, file, keys)).sum()
@@ -58,6 +58,7 @@ impl Memory {
         let exact = sum(&tree, "smaps_rollup", &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"]);
         // Where that cannot be read, the first sum stands.
         if exact == 0 || exact > most {
+            signal(&tree, Signal::SIGKILL);
             return None;
         }
         signal(&tree, Signal::SIGCONT);
@@ -131,9 +132,7 @@ fn signal(processes: &[u32], signal: Signal) {
 mod tests {
     use std::hint::black_box;
 
-    use nix::sys::signal::Signal;
-
-    use super::{Memory, signal};
+    use super::Memory;
 
     /// This process holds what it holds, whichever way its tree is found.
     #[test]
@@ -164,13 +163,19 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         let [one, other] = trees();
-        // Above the limit, for whichever way: it is said, and they stand still until they are killed.
-        assert!(listed.look(child.id(), 1 << 30).is_some() && searched.look(child.id(), 1 << 30).is_some());
-        assert!(searched.look(child.id(), 4096).is_none());
-        let status = listed.read(&format!("{}/status", child.id())).unwrap();
-        signal(&one, Signal::SIGKILL);
-        child.wait().unwrap();
         assert_eq!((one.len(), &one), (3, &other));
-        assert!(status.contains("State:\tT"), "{status}");
+        assert!(listed.look(child.id(), 1 << 30).is_some() && searched.look(child.id(), 1 << 30).is_some());
+        // Above the limit they are killed, the children too.
+        assert!(searched.look(child.id(), 4096).is_none());
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        let runs = |id: &u32| {
+            let status = listed.read(&format!("{id}/status")).unwrap_or_default();
+            status.contains("State:") && !status.contains("State:\tZ")
+        };
+        while one.iter().any(runs) && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!one.iter().any(runs), "{one:?}");
     }
 }
