@@ -41,6 +41,10 @@ DATA = {
         (12, "Write a function to say hi.", "def hi():\r\n  return 'hi'", ["assert hi() == 'hi'", "assert hi() != ''", "assert len(hi()) == 2"], "", []))},
     "EleutherAI/wikitext_document_level": {"test": rows(("page",), (" \n = The mill = \n \n It was built in 1 @,@ 950 , by two brothers ; the wheel ( a wooden one ) turned twenty @-@ one times . \" Work \" , they said , ' is work ' . [ sic ] { x }\n = = Name = = \n The miller 's dog 's name was N . \n",), ("A 20 ° angle : = = = = x = = = = ? Yes !\n",))},
     "EleutherAI/lambada_openai": {"test": rows(("text",), ("She opened the door, and behind the door stood her brother",), ("He asked for bread and she gave him  bread",), ("What they called the mill was not a mill",))},
+    "cimec/lambada": {
+        "validation": rows(("text", "domain"), *[(f"{a} looked at the {b} , and the {b} looked back at {a.lower()}", "own") for a, b in [("Ada", "owl"), ("Ben", "fox"), ("Cleo", "cat"), ("Dev", "goat")]]),
+        "test": rows(("text", "domain"), ("`` where is the key ? '' she asked , and he gave her the key", "own"), ("he said  nothing ,  and nothing was what he meant ", "own"), ("Ada looked at the owl , and the owl looked back at ada", "own"), ("word", "own")),
+    },
     "baber/piqa": {
         "train": rows(("goal", "sol1", "sol2", "label"), *[(f"open a {w}", f"pull the {w}", f"paint the {w}", i % 2) for i, w in enumerate(["door", "jar", "tin", "book"])]),
         "validation": rows(("goal", "sol1", "sol2", "label"), ("open a door", "pull the door", "paint the door", 0), ("cool tea", "wait ", " blow on the sun", 0)),
@@ -52,8 +56,8 @@ DATA = {
     },
 }
 DATA["EleutherAI/wikitext_document_level"].update(train=[{"page": " x \n"}], validation=[{"page": " y \n"}])
-RUNS = [("hellaswag", 0), ("hellaswag", 3), ("winogrande", 0), ("winogrande", 2), ("gsm8k_cot", 8), ("mbpp", 3), ("wikitext", 0), ("lambada_openai", 0), ("piqa", 3), ("arc_challenge", 0), ("arc_challenge", 6)]
-PLACES = {"hellaswag": "hellaswag", "allenai/winogrande": "winogrande", "openai/gsm8k": "gsm8k", "google-research-datasets/mbpp": "mbpp", "EleutherAI/wikitext_document_level": "wikitext", "EleutherAI/lambada_openai": "lambada_openai", "baber/piqa": "piqa", "allenai/ai2_arc": "arc_challenge"}
+RUNS = [("hellaswag", 0), ("hellaswag", 3), ("winogrande", 0), ("winogrande", 2), ("gsm8k_cot", 8), ("mbpp", 3), ("wikitext", 0), ("lambada_openai", 0), ("lambada_standard", 0), ("lambada_standard", 2), ("piqa", 3), ("arc_challenge", 0), ("arc_challenge", 6)]
+PLACES = {"hellaswag": "hellaswag", "allenai/winogrande": "winogrande", "openai/gsm8k": "gsm8k", "google-research-datasets/mbpp": "mbpp", "EleutherAI/wikitext_document_level": "wikitext", "EleutherAI/lambada_openai": "lambada_openai", "cimec/lambada": "lambada_standard", "baber/piqa": "piqa", "allenai/ai2_arc": "arc_challenge"}
 DATA["Rowan/hellaswag"] = DATA.pop("hellaswag")
 PLACES["Rowan/hellaswag"] = PLACES.pop("hellaswag")
 

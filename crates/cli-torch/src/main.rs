@@ -45,7 +45,7 @@ enum Command {
     /// Logits, replayed training curves and test checkpoints.
     Debug(debug::Args),
     /// Benchmarks with lm-evaluation-harness' prompts and numbers, or two result files compared.
-    Eval(eval::Args),
+    Eval(Box<eval::Args>),
     /// Proves from the bytes that an expanded folder is what it says, and runs it beside its base.
     Verify(llama_pro_cli::verify::Args),
 }

@@ -3,6 +3,7 @@
 
 use llama_pro_text::Tokenizer;
 
+use crate::python::rstrip;
 use crate::{BoxError, Protocol};
 
 /// Text to ids and back, as the model's tokenizer does it.
@@ -135,7 +136,7 @@ impl<'a> Encoder<'a> {
 
     /// A context and a continuation. The context may be empty, the continuation not.
     pub(crate) fn pair(&self, context: &str, continuation: &str) -> Result<Pair, BoxError> {
-        let trimmed = context.trim_end();
+        let trimmed = rstrip(context);
         let moved = format!("{}{continuation}", &context[trimmed.len()..]);
         if context.is_empty() {
             let mut ids = self.codec.encode(continuation)?;

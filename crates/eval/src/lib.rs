@@ -25,12 +25,12 @@ mod table;
 pub mod tasks;
 
 pub use bench::{
-    Evaluation, GroupResult, Journal, Options, Sample, Score, TaskResult, Watch, evaluate, mean_stderr,
-    pass_at_k, pooled_stderr,
+    Evaluation, GroupResult, Journal, Options, Sample, Score, TaskResult, Watch, check, evaluate,
+    mean_stderr, pass_at_k, pooled_stderr,
 };
 pub use code::{CodeRunner, Failure, Outcome, Program};
 pub use compare::{HEADERS, SetChange, Verdict, compare};
-pub use data::{DataRoot, read_documents};
+pub use data::{DataFile, DataRoot, read_documents};
 pub use encode::{Codec, TokenizerCodec};
 pub use error::{Error, Result};
 pub use llama_pro_sandbox::Tests;

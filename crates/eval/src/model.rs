@@ -27,6 +27,12 @@ pub trait LanguageModel {
         None
     }
 
+    /// The most requests that gain by being in one call of [`choices`](Self::choices) or [`generate`](Self::generate);
+    /// `None` when more are always better. Answers are kept call by call, so a model that may fail any time names few.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
+
     /// Scores the continuations of each request, in the order given.
     ///
     /// A model sees all requests of a call at once, so it may compute a context once for all its continuations, and

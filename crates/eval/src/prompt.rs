@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::data::{DataRoot, Documents};
+use crate::data::{DataFile, DataRoot, Documents};
 use crate::python::{self, PythonRandom};
 use crate::tasks::{Doc, Field, OutputType, Sampler, TaskSpec, Templates};
 use crate::{Error, Protocol, Result};
@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     /// Documents before a limit.
     pub(crate) original: usize,
     pub(crate) templates: Templates,
+    /// The files that were read, those of examples last.
+    pub(crate) files: Vec<DataFile>,
 }
 
 /// Reads the documents of a task and writes its prompts.
@@ -71,7 +73,10 @@ pub(crate) fn prepare(
         let question = Question::new(spec, &templates, id, doc, &context);
         questions.push(question.map_err(|message| documents.fail(row, message))?);
     }
-    Ok(Prepared { questions, shots, original, templates })
+    let mut files = documents.files;
+    let examples = pool.and_then(|pool| pool.documents).map(|documents| documents.files);
+    files.extend(examples.into_iter().flatten().filter(|file| !files.contains(file)).collect::<Vec<_>>());
+    Ok(Prepared { questions, shots, original, templates, files })
 }
 
 /// What examples are drawn from.
@@ -81,6 +86,8 @@ struct Pool {
     /// Whether the document itself must not be among its examples; one more is drawn then.
     excludes: bool,
     first: bool,
+    /// Whether a draw that comes out short, because rows are there twice, is made up for.
+    again: bool,
 }
 
 impl Pool {
@@ -99,11 +106,12 @@ impl Pool {
             Protocol::Current | Protocol::V040 => same,
             Protocol::Leaderboard => spec.training_split.is_none() && !first,
         };
+        let again = protocol == Protocol::Current;
         if !fixed.is_empty() {
-            return Ok(Self { documents: None, fixed, excludes, first });
+            return Ok(Self { documents: None, fixed, excludes, first, again });
         }
         let split = spec.shots_split().unwrap_or(eval_split);
-        Ok(Self { documents: Some(data.load(spec, templates, split)?), fixed, excludes, first })
+        Ok(Self { documents: Some(data.load(spec, templates, split)?), fixed, excludes, first, again })
     }
 
     fn docs(&self) -> &[Doc] {
@@ -124,8 +132,8 @@ impl Pool {
         let mut drawn = random.sample(docs.len(), n + 1).ok_or_else(too_many)?;
         drawn.retain(|i| docs[*i] != *doc);
         drawn.truncate(n);
-        if drawn.len() < n {
-            // Rows that are there twice: again, from the rows that differ.
+        if drawn.len() < n && self.again {
+            // From the rows that differ. Older harnesses asked with fewer examples.
             let pool: Vec<usize> = others().collect();
             let places = random.sample(pool.len(), n).ok_or_else(too_many)?;
             drawn = places.into_iter().map(|place| pool[place]).collect();
@@ -228,7 +236,7 @@ impl Question {
                 } else {
                     scored.clone()
                 };
-                question.counts = (words(&counted), counted.len());
+                question.counts = (python::words(&counted), counted.len());
                 question.requests.push((scored, String::new()));
             }
             OutputType::GenerateUntil => question.requests.push((text()?, String::new())),
@@ -236,16 +244,6 @@ impl Question {
         question.target = target;
         Ok(question)
     }
-}
-
-/// `len(re.split(r"\s+", text))`: blanks at either end give an empty word that counts.
-fn words(text: &str) -> usize {
-    let inside = text.split_whitespace().count();
-    if inside == 0 {
-        return if text.is_empty() { 1 } else { 2 };
-    }
-    let space = |c: Option<char>| usize::from(c.is_some_and(char::is_whitespace));
-    inside + space(text.chars().next()) + space(text.chars().next_back())
 }
 
 /// The indexes of the right choices: a number, a number in digits, the choice itself, or a list of numbers.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::bench::Counts;
-use crate::{Evaluation, Options, Score, TaskResult};
+use crate::{DataFile, Evaluation, Options, Score, TaskResult};
 
 /// The version of the harness whose prompts, filters and metrics the tasks have.
 pub const HARNESS: &str = "0.4.13";
@@ -35,7 +35,7 @@ pub struct About {
 
 /// The record of a run. `samples` says whether every document is in it.
 pub fn record(evaluation: &Evaluation, options: &Options, about: &About, samples: bool) -> Value {
-    let mut sections: [(&str, Map<String, Value>); 9] = [
+    let mut sections: [(&str, Map<String, Value>); 10] = [
         ("results", Map::new()),
         ("groups", Map::new()),
         ("group_subtasks", Map::new()),
@@ -45,6 +45,7 @@ pub fn record(evaluation: &Evaluation, options: &Options, about: &About, samples
         ("higher_is_better", Map::new()),
         ("n-samples", Map::new()),
         ("task_hashes", Map::new()),
+        ("data_files", Map::new()),
     ];
     let mut put = |section: &str, name: &str, value: Value| {
         if let Some((_, map)) = sections.iter_mut().find(|(s, _)| *s == section) {
@@ -62,6 +63,8 @@ pub fn record(evaluation: &Evaluation, options: &Options, about: &About, samples
         put("higher_is_better", name, Value::Object(better.collect()));
         put("n-samples", name, json!({ "original": task.original, "effective": task.effective }));
         put("task_hashes", name, json!(task.hash));
+        let file = |f: &DataFile| json!({ "file": f.name, "sha256": f.sha256, "rows": f.rows });
+        put("data_files", name, task.files.iter().map(file).collect());
         let Counts { requests, cut, unsplit, .. } = task.counts;
         counts.insert(
             name.clone(),

@@ -83,6 +83,165 @@ fn the_formulas_of_the_papers() {
     }
 }
 
+/// Stages that train several tasks or none, tasks that no stage trains: every number from a table of single changes.
+#[test]
+fn several_tasks_of_a_stage() {
+    let mut random = PythonRandom::new(19);
+    let mut seen = [0; 3];
+    for _ in 0..200 {
+        let (count, stages) = (1 + random.choice(6), 1 + random.choice(5));
+        let own: Vec<Option<usize>> =
+            (0..count).map(|_| Some(random.choice(stages + 1)).filter(|stage| *stage < stages)).collect();
+        if own.iter().all(Option::is_none) {
+            continue;
+        }
+        let row = |random: &mut PythonRandom| (0..count).map(|_| random.float()).collect::<Vec<f64>>();
+        let base = row(&mut random);
+        let scores: Vec<Vec<f64>> = (0..stages).map(|_| row(&mut random)).collect();
+        let tasks = own.iter().enumerate().map(|(i, stage)| task(&i.to_string(), *stage)).collect();
+        let names = (0..stages).map(|i| i.to_string()).collect();
+        let found = Matrix { stages: names, tasks, base: Some(base.clone()), scores: scores.clone() }
+            .measure()
+            .unwrap();
+        let end = &scores[stages - 1];
+        // Each list is of the tasks that the definition takes, one number for each.
+        let (mut at_end, mut since, mut followed, mut lost, mut before, mut kept) =
+            (vec![], vec![], vec![], vec![], vec![], vec![]);
+        for i in 0..count {
+            let Some(stage) = own[i] else {
+                kept.push(end[i] - base[i]);
+                continue;
+            };
+            at_end.push(end[i]);
+            since.push(end[i] - scores[stage][i]);
+            if stage + 1 < stages {
+                followed.push(end[i] - scores[stage][i]);
+                let mut earlier: Vec<f64> = scores[..stages - 1].iter().map(|row| row[i]).collect();
+                earlier.sort_by(f64::total_cmp);
+                lost.push(earlier[earlier.len() - 1] - end[i]);
+            }
+            if stage > 0 {
+                before.push(scores[stage - 1][i] - base[i]);
+            }
+        }
+        let mean = |all: &[f64]| (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
+        let near = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() < 1e-12,
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        assert!(near(Some(found.overall), mean(&at_end)), "{own:?}");
+        assert!(near(Some(found.bwt_trace), mean(&since)), "{own:?}");
+        assert!(near(found.bwt_gem, mean(&followed)), "{own:?}");
+        assert!(near(found.forgetting, mean(&lost)), "{own:?}");
+        assert!(near(found.forward_transfer, mean(&before)), "{own:?}");
+        assert!(near(found.kept, mean(&kept)), "{own:?}");
+        assert_eq!(found.overall_by_stage.len(), stages);
+        seen[0] += usize::from(found.bwt_gem.is_none());
+        seen[1] += usize::from(found.kept.is_some() && found.forward_transfer.is_some());
+        seen[2] += usize::from(own.iter().flatten().count() > stages);
+    }
+    assert!(seen.iter().all(|times| *times > 10), "{seen:?}");
+}
+
+/// The name of an element, and names and values of its attributes.
+type Element = (String, Vec<(String, String)>);
+
+/// The elements of a document, or what is not well-formed about it.
+fn parse_xml(text: &str) -> Result<Vec<Element>, String> {
+    let (mut rest, mut open, mut all) = (text, Vec::new(), Vec::new());
+    let content = |text: &str| -> Result<(), String> {
+        let bad = |c: char| c < ' ' && !"\t\n\r".contains(c) || matches!(c, '\u{fffe}' | '\u{ffff}');
+        let entities = text
+            .split('&')
+            .skip(1)
+            .all(|after| ["amp;", "lt;", "gt;", "quot;", "apos;"].iter().any(|name| after.starts_with(name)));
+        match text.contains(['<', '>']) || text.contains(bad) || !entities {
+            true => Err(format!("{text:?} cannot stand in XML")),
+            false => Ok(()),
+        }
+    };
+    while let Some(at) = rest.find('<') {
+        content(&rest[..at])?;
+        if open.is_empty() && !rest[..at].trim().is_empty() {
+            return Err("text outside the root".to_owned());
+        }
+        let end = rest[at..].find('>').ok_or("a tag without end")? + at;
+        let tag = &rest[at + 1..end];
+        rest = &rest[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            let opened = open.pop().ok_or("an end without a beginning")?;
+            if name != opened {
+                return Err(format!("</{name}> ends <{opened}>"));
+            }
+            continue;
+        }
+        if open.is_empty() && !all.is_empty() {
+            return Err("two roots".to_owned());
+        }
+        let (tag, closed) = tag.strip_suffix('/').map_or((tag, false), |tag| (tag, true));
+        let (name, mut words) = tag.split_once(' ').unwrap_or((tag, ""));
+        let mut attributes: Vec<(String, String)> = Vec::new();
+        while !words.trim().is_empty() {
+            let (key, after) = words.trim_start().split_once("=\"").ok_or("an attribute without a value")?;
+            let (value, after) = after.split_once('"').ok_or("a value without end")?;
+            content(value)?;
+            if key.contains(' ') || attributes.iter().any(|(other, _)| other == key) {
+                return Err(format!("the attribute {key:?}"));
+            }
+            attributes.push((key.to_owned(), value.to_owned()));
+            words = after;
+        }
+        all.push((name.to_owned(), attributes));
+        if !closed {
+            open.push(name.to_owned());
+        }
+    }
+    match (open.is_empty(), rest.trim().is_empty()) {
+        (true, true) => Ok(all),
+        _ => Err(format!("{open:?} are open, {rest:?} is left")),
+    }
+}
+
+#[test]
+fn the_heat_map_is_well_formed_whatever_tasks_are_called() {
+    for bad in
+        ["<a>", "<a></b>", "<a b=c/>", "<a>&x;</a>", "<a>\u{1}</a>", "<a b=\"1\" b=\"2\"/>", "<a/><b/>"]
+    {
+        assert!(parse_xml(bad).is_err(), "the test itself is wrong: {bad}");
+    }
+    let names =
+        ["a", "<b>", "c & \"d\"", "e'f", "g\u{1}\u{b}h", "i\nj\tk", "\u{fffe}\u{e9}\u{1f600}", "]]>", "&lt;"];
+    let tasks: Vec<Learned> = names.iter().enumerate().map(|(i, name)| task(name, Some(i % 3))).collect();
+    let stages: Vec<String> = ["one <1>", "two&", "\u{0}three"].map(str::to_owned).into();
+    let value = |t: usize, i: usize| (t * 9 + i) as f64 / 27.0;
+    let scores: Vec<Vec<f64>> = (0..3).map(|t| (0..9).map(|i| value(t, i)).collect()).collect();
+    for base in [None, Some(vec![0.5; 9])] {
+        let rows = 3 + usize::from(base.is_some());
+        let matrix = Matrix { stages: stages.clone(), tasks: tasks.clone(), base, scores: scores.clone() };
+        let svg = matrix.heat_map();
+        let elements = parse_xml(&svg).unwrap();
+        assert_eq!((elements[0].0.as_str(), elements[1].0.as_str()), ("svg", "title"));
+        let number = |attributes: &[(String, String)], key: &str| -> f64 {
+            attributes.iter().find(|(name, _)| name == key).unwrap().1.parse().unwrap()
+        };
+        let (width, height) = (number(&elements[0].1, "width"), number(&elements[0].1, "height"));
+        let cells: Vec<_> = elements.iter().filter(|(name, _)| name == "rect").skip(1).collect();
+        assert_eq!(cells.len(), rows * 9);
+        for (_, attributes) in &cells {
+            let right = number(attributes, "x") + number(attributes, "width");
+            let bottom = number(attributes, "y") + number(attributes, "height");
+            assert!(right <= width && bottom <= height, "a cell outside the picture");
+        }
+        // No two cells lie on each other.
+        let places: std::collections::BTreeSet<String> = cells
+            .iter()
+            .map(|(_, attributes)| format!("{} {}", number(attributes, "x"), number(attributes, "y")))
+            .collect();
+        assert_eq!(places.len(), cells.len());
+        assert_eq!(elements.iter().filter(|(name, _)| name == "text").count(), 9 + rows + rows * 9);
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused_in_one_line() {
     let good = record(&[("a", 0.5)]);

@@ -170,6 +170,49 @@ fn bad_data_is_one_line() {
     refused(&["mini_code"], dir, &["mini_code", "nothing to run them in"]);
 }
 
+/// SHA256SUMS of the data folder is kept to; where there is none, nothing is compared, and the digest is in the result.
+#[test]
+fn files_are_held_against_the_list_beside_them() {
+    use sha2::Digest;
+    let dir = tempfile::tempdir().unwrap();
+    let (data, list) = (dir.path(), dir.path().join("SHA256SUMS"));
+    std::fs::create_dir(data.join("arc_easy")).unwrap();
+    let text = format!("{ARC}\n");
+    std::fs::write(data.join("arc_easy/test.jsonl"), &text).unwrap();
+    let digest: String = sha2::Sha256::digest(&text).iter().map(|b| format!("{b:02x}")).collect();
+    let record = || {
+        let options = Options::default();
+        let found = run(
+            &mut Mortal::default(),
+            &["arc_easy", "mini_arithmetic_mc"],
+            data,
+            &options,
+            &mut Journal::in_memory(),
+        )
+        .unwrap();
+        report::record(&found, &options, &report::About::default(), false)
+    };
+    let expected = serde_json::json!({
+        "arc_easy": [{ "file": "arc_easy/test.jsonl", "sha256": digest, "rows": 1 }], "mini_arithmetic_mc": [],
+    });
+    assert_eq!(record()["data_files"], expected);
+    let upper = digest.to_uppercase();
+    for good in [
+        format!("{digest}  arc_easy/test.jsonl\n"),
+        format!("{upper} *./arc_easy/test.jsonl\n\n"),
+        format!("{}  piqa/validation.jsonl\n", "0".repeat(64)),
+    ] {
+        std::fs::write(&list, good).unwrap();
+        assert_eq!(record()["data_files"], expected);
+    }
+    std::fs::write(&list, format!("{}  arc_easy/test.jsonl\n", "0".repeat(64))).unwrap();
+    refused(&["arc_easy"], data, &["arc_easy/test.jsonl", &"0".repeat(64), "SHA256SUMS says", &digest]);
+    for bad in ["abc  arc_easy/test.jsonl", digest.as_str(), &format!("{digest}  "), "# a comment"] {
+        std::fs::write(&list, format!("{digest}  arc_easy/test.jsonl\n{bad}\n")).unwrap();
+        refused(&["arc_easy"], data, &["SHA256SUMS: line 2", "64 hexadecimal digits", bad.trim_end()]);
+    }
+}
+
 #[test]
 fn an_answer_key_out_of_range_is_refused() {
     let dir = tempfile::tempdir().unwrap();

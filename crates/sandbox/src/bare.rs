@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -22,6 +22,19 @@ pub(crate) fn limits(limits: &Limits) -> String {
         "RLIMIT_AS={} RLIMIT_CPU={} RLIMIT_FSIZE={} RLIMIT_NOFILE={} RLIMIT_CORE=0",
         limits.memory, limits.cpu_seconds, limits.file_size, limits.open_files
     )
+}
+
+/// Looks how much a process and its descendants hold: when to look again, nothing where it is more than `most`.
+#[cfg(target_os = "linux")]
+fn look(process: u32, most: u64) -> impl Fn() -> Option<Duration> {
+    let memory = crate::memory::Memory::open();
+    move || memory.as_ref().map_or(Some(Duration::from_secs(3600)), |memory| memory.look(process, most))
+}
+
+/// There is no `/proc` to look into.
+#[cfg(not(target_os = "linux"))]
+fn look(_: u32, _: u64) -> impl Fn() -> Option<Duration> {
+    || Some(Duration::from_secs(3600))
 }
 
 /// Runs one program to its end.
@@ -49,7 +62,7 @@ pub(crate) fn run(python: &Interpreter, job: &Job) -> Result<Ended> {
     let stdout = pipe(child.stdout.take().map(OwnedFd::from)).map_err(Error::io("starting python"))?;
     let stderr = pipe(child.stderr.take().map(OwnedFd::from)).map_err(Error::io("starting python"))?;
     let mut watched = Watched { control, stdout, stderr, started };
-    let end = watched.wait(job, None);
+    let end = watched.wait(job, None, &look(child.id(), job.limits.memory_together));
     if let Ok(number) = i32::try_from(child.id()) {
         let _ = killpg(Pid::from_raw(number), Signal::SIGKILL);
     }

@@ -13,6 +13,8 @@ mod elsewhere;
 mod error;
 #[cfg(target_os = "linux")]
 mod launcher;
+#[cfg(target_os = "linux")]
+mod memory;
 mod probe;
 mod program;
 mod python;

@@ -49,6 +49,8 @@ pub struct Limits {
     pub cpu_seconds: u64,
     /// Address space of each process. Default 1 GiB.
     pub memory: u64,
+    /// Memory that all processes of the program hold together, the checking one included. Default 1 GiB.
+    pub memory_together: u64,
     /// Processes and threads of the tested code, its own included. Default 4.
     pub processes: u64,
     /// The largest file. Default 16 MiB.
@@ -69,6 +71,7 @@ impl Default for Limits {
             wall: Duration::from_secs(10),
             cpu_seconds: 10,
             memory: 1 << 30,
+            memory_together: 1 << 30,
             processes: 4,
             file_size: 16 << 20,
             folder_size: 32 << 20,
@@ -115,7 +118,7 @@ pub enum FailureKind {
     Exception,
     /// It took longer than the wall clock allows.
     Timeout,
-    /// It asked for more memory than it may have.
+    /// It asked for more memory than a process may have, or its processes held more than they may together.
     Memory,
     /// A signal ended it: a limit of the system, or a crash of the interpreter.
     Killed,

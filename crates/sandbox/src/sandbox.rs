@@ -211,6 +211,9 @@ fn judge(ended: Ended, nonce: &str, limits: &Limits) -> Result<Outcome> {
         End::Silent(_) if ended.wall + TICKS >= Duration::from_secs(limits.cpu_seconds) => {
             fail(FailureKind::Timeout, "took more processor time than it may")
         }
+        End::TooMuchMemory => {
+            fail(FailureKind::Memory, "its processes together held more memory than they may")
+        }
         End::Silent(message) => {
             // The last line of the interpreter says what it died of.
             let last = ended.stderr.trim_end().lines().last().unwrap_or_default();

@@ -58,8 +58,14 @@ fn is_ready(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 impl Watched {
-    /// Hands the program over and waits. `None` where `host` hung up, which ends everything.
-    pub(crate) fn wait(&mut self, job: &Job, host: Option<BorrowedFd<'_>>) -> io::Result<Option<End>> {
+    /// Hands the program over and waits. `None` where `host` hung up, which ends everything. `memory` looks how much
+    /// the program holds: it says when to look again, or nothing where that is more than it may.
+    pub(crate) fn wait(
+        &mut self,
+        job: &Job,
+        host: Option<BorrowedFd<'_>>,
+        memory: &dyn Fn() -> Option<Duration>,
+    ) -> io::Result<Option<End>> {
         let limits = &job.limits;
         self.control.set_write_timeout(Some(limits.wall))?;
         self.control.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -71,11 +77,13 @@ impl Watched {
             // The reason may stand on the channel already: a layer that could not be set up.
             return Ok(Some(self.last_word(format!("the driver does not listen: {error}"))));
         }
+        let mut next = Instant::now();
         loop {
             let Some(left) = limits.wall.checked_sub(self.started.elapsed()) else {
                 return Ok(Some(End::TimedOut));
             };
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let left = left.min(next.saturating_duration_since(Instant::now())) + Duration::from_millis(1);
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             self.poll(timeout, host)?;
             if host.is_some_and(is_ready) {
                 return Ok(None);
@@ -86,6 +94,11 @@ impl Watched {
             }
             if self.stdout.written + self.stderr.written > limits.output_written {
                 return Ok(Some(End::TooMuchOutput));
+            }
+            // A program that writes without end wakes this loop far more often than that.
+            if Instant::now() >= next {
+                let Some(pause) = memory() else { return Ok(Some(End::TooMuchMemory)) };
+                next = Instant::now() + pause;
             }
         }
     }

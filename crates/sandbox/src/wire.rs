@@ -82,6 +82,7 @@ pub(crate) enum End {
     Silent(String),
     TimedOut,
     TooMuchOutput,
+    TooMuchMemory,
 }
 
 pub(crate) fn send<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// The name under which the server has the model [default: the name of MODEL].
     #[arg(long, value_name = "NAME", requires = "url")]
     served_as: Option<String>,
+    /// How long the server may take for one answer before it is asked again, and given up after four times [default: 120].
+    #[arg(long, value_name = "SECONDS", requires = "url")]
+    timeout: Option<f64>,
     #[command(flatten)]
     stages: stages::Args,
     #[command(flatten)]
@@ -135,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let data = data(args.data.clone(), &selection)?;
     let mut runner = runner(args, &selection)?;
     let mut loaded = match &args.url {
-        Some(url) => model::served(folder, url, args.served_as.as_deref())?,
+        Some(url) => model::served(folder, url, args.served_as.as_deref(), args.timeout)?,
         None => model::load(folder, &args.device, args.dtype.as_deref())?,
     };
     let about = loaded.about.clone();

@@ -1,8 +1,9 @@
 //! A model folder as what benchmarks need: something that scores, its tokenizer, and what a record says about both.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use llama_pro_checkpoint::Checkpoint;
 use llama_pro_eval::http::{HttpModel, HttpOptions};
 use llama_pro_eval::report::About;
@@ -59,7 +60,7 @@ pub(super) fn load(dir: &Path, device: &str, dtype: Option<&str>) -> Result<Load
 }
 
 /// The model of a server, with the tokenizer of a folder and, where there is one, the length in its `config.json`.
-pub(super) fn served(dir: &Path, url: &str, name: Option<&str>) -> Result<Loaded> {
+pub(super) fn served(dir: &Path, url: &str, name: Option<&str>, timeout: Option<f64>) -> Result<Loaded> {
     let codec =
         || -> Result<TokenizerCodec> { Ok(TokenizerCodec::new(Tokenizer::from_dir(dir)?, adds_bos(dir)?)) };
     let folder = || dir.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -73,7 +74,12 @@ pub(super) fn served(dir: &Path, url: &str, name: Option<&str>) -> Result<Loaded
         }
         Err(_) => None,
     };
-    let options = HttpOptions { max_length, ..HttpOptions::new(url, &name) };
+    let mut options = HttpOptions { max_length, ..HttpOptions::new(url, &name) };
+    if let Some(seconds) = timeout {
+        let fits = (0.001..=86_400.0).contains(&seconds);
+        ensure!(fits, "--timeout: expected seconds between 0.001 and 86400, found {seconds}");
+        options.timeout = Duration::from_secs_f64(seconds);
+    }
     let model = HttpModel::new(&options, Some(Box::new(codec()?)))?;
     let digest =
         llama_pro_run::digest(format!("{url}|{name}|{}", Tokenizer::from_dir(dir)?.digest()).as_bytes());

@@ -45,20 +45,31 @@ pub(crate) struct Ready {
     model: String,
 }
 
-impl Ready {
-    /// Finds the tasks and their files; `folder` is where relative paths of the recipe start, `model` has the tokenizer.
-    pub(crate) fn new(benchmarks: &Benchmarks, folder: &Path, model: &Path) -> Result<Self> {
+impl Benchmarks {
+    /// Refuses names and data that cannot be used, before a run begins; `folder` is where its relative paths start.
+    pub(crate) fn check(&self, folder: &Path) -> Result<()> {
+        let (selection, data, options) = self.open(folder)?;
+        Ok(llama_pro_eval::check(&selection, &data, &options)?)
+    }
+
+    fn open(&self, folder: &Path) -> Result<(Selection, DataRoot, Options)> {
         let mut catalog = Catalog::builtin()?;
         texts::add_tasks(&mut catalog)?;
-        let selection =
-            catalog.select(benchmarks.tasks.iter().map(String::as_str)).context("benchmarks.tasks")?;
-        let data = data(folder.join(&benchmarks.data), &selection)?;
+        let selection = catalog.select(self.tasks.iter().map(String::as_str)).context("benchmarks.tasks")?;
+        let data = data(folder.join(&self.data), &selection)?;
+        Ok((selection, data, Options { limit: self.limit, ..Options::default() }))
+    }
+}
+
+impl Ready {
+    /// Opens the tasks and what runs programs; `model` has the tokenizer.
+    pub(crate) fn new(benchmarks: &Benchmarks, folder: &Path, model: &Path) -> Result<Self> {
+        let (selection, data, options) = benchmarks.open(folder)?;
         let has_code = |(task, _): &(Arc<TaskSpec>, _)| task.code.is_some();
         let sandbox = match selection.tasks.iter().any(has_code) {
             true => Some(Sandbox::open(&Config::default()).context("benchmarks.tasks")?),
             false => None,
         };
-        let options = Options { limit: benchmarks.limit, ..Options::default() };
         let codec = TokenizerCodec::new(Tokenizer::from_dir(model)?, adds_bos(model)?);
         Ok(Self { selection, data, options, sandbox, codec, model: model.display().to_string() })
     }

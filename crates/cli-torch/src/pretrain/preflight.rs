@@ -16,6 +16,9 @@ pub(super) const NOTHING_ADDED: &str = "train.parameters = \"added\", but the ba
 /// Device, base, shapes, placement, tokenizer and freeze set against each other.
 pub(super) fn check(recipe: &Recipe, control: bool) -> Result<()> {
     choose_device(&recipe.device)?;
+    if let Some(benchmarks) = &recipe.benchmarks {
+        benchmarks.check(&recipe.folder())?;
+    }
     if recipe.base.scratch.is_some() {
         ensure!(
             recipe.train.parameters == Parameters::All,

@@ -105,6 +105,9 @@ fn open(recipe: &mut Recipe) -> Result<Data> {
         "data.sequence-length = {length}: {} reads at most {longest} positions",
         dir.display()
     );
+    if let Some(benchmarks) = &recipe.benchmarks {
+        benchmarks.check(&recipe.folder())?;
+    }
     let added = recipe.lora.is_none() && recipe.train.parameters == Parameters::Added;
     ensure!(!added || Expansion::read(&dir)?.is_some(), nothing_added(&dir));
     let data = data::prepare(recipe, &dir, config.vocab_size)?;

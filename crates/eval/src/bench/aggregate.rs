@@ -69,7 +69,9 @@ pub fn pass_at_k(n: usize, c: usize, k: usize) -> Option<f64> {
     if n - c < k {
         return Some(1.0);
     }
-    Some(1.0 - (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>())
+    // 1 - C(n - c, k) / C(n, k) = 1 - the product of 1 - k / i: by logarithms, so that a small chance keeps its digits.
+    let logarithm: f64 = (n - c + 1..=n).map(|i| (-(k as f64) / i as f64).ln_1p()).sum();
+    Some(0.0 - logarithm.exp_m1())
 }
 
 /// The standard deviation of the perplexities of resamples drawn as Python's `choices` draws them.

@@ -57,7 +57,8 @@ pub(super) fn texts(
     watch.done(prompts.len() - open.len());
     open.sort_by_key(|i| std::cmp::Reverse(prompts[*i].0.len()));
     let stops = Stops { codec: encoder.codec(), until: limits.until, eos: encoder.codec().eos() };
-    for window in open.chunks(PROMPTS) {
+    let most = model.at_once().unwrap_or(PROMPTS).clamp(1, PROMPTS);
+    for window in open.chunks(most) {
         let requests: Vec<GenerateRequest> = window
             .iter()
             .map(|i| GenerateRequest { prompt: prompts[*i].0.clone(), max_new_tokens: limits.new })

@@ -129,6 +129,7 @@ fn ask(
     // The longest first: what does not fit fails at once, and estimates of the time left err to the long side.
     groups.sort_by_key(|(request, _)| std::cmp::Reverse(size(request)));
     watch.done(all - groups.iter().map(|(_, places)| places.len()).sum::<usize>());
+    let most = model.at_once().unwrap_or(CONTEXTS).clamp(1, CONTEXTS);
     let mut rest = groups.into_iter().peekable();
     while rest.peek().is_some() {
         let mut window: Vec<ChoiceRequest> = Vec::new();
@@ -136,7 +137,7 @@ fn ask(
         let mut tokens = 0;
         while let Some((request, _)) = rest.peek() {
             tokens += size(request);
-            if !window.is_empty() && (window.len() == CONTEXTS || tokens > TOKENS) {
+            if !window.is_empty() && (window.len() == most || tokens > TOKENS) {
                 break;
             }
             if let Some((request, of)) = rest.next() {

@@ -2,13 +2,15 @@
 
 mod aggregate;
 mod generate;
+mod group;
 mod journal;
 mod likelihood;
 mod run;
 mod sample;
 
 pub use aggregate::{Score, mean_stderr, pass_at_k, pooled_stderr};
+pub use group::GroupResult;
 pub use journal::Journal;
 pub(crate) use run::Counts;
-pub use run::{Evaluation, GroupResult, Options, TaskResult, Watch, evaluate};
+pub use run::{Evaluation, Options, TaskResult, Watch, check, evaluate};
 pub use sample::Sample;

@@ -4,15 +4,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::aggregate::{Score, aggregate, pooled_stderr};
+use super::aggregate::{Score, aggregate};
+use super::group::{GroupResult, summary};
 use super::journal::Journal;
 use super::sample::{Answered, Sample, task_hash};
 use super::{generate, likelihood};
-use crate::data::DataRoot;
+use crate::data::{DataFile, DataRoot};
 use crate::encode::{Codec, Encoder};
 use crate::filters::{Filter, Matcher};
 use crate::prompt::{Prepared, Question, prepare};
-use crate::tasks::{Field, Group, Metric, OutputType, Selection, TaskSpec};
+use crate::python;
+use crate::tasks::{Field, Metric, OutputType, Selection, TaskSpec};
 use crate::{ChoiceScore, CodeRunner, Error, LanguageModel, Program, Protocol, Result, Tests};
 
 /// What can be chosen about a run.
@@ -76,21 +78,10 @@ pub struct TaskResult {
     pub counts: Counts,
     /// The hash over all documents, prompts and targets.
     pub hash: String,
+    /// The files that its documents came from.
+    pub files: Vec<DataFile>,
     /// Stop strings and tokens of generated texts.
     pub generation: Option<Value>,
-}
-
-/// The score of a group of tasks.
-#[derive(Clone, Debug)]
-pub struct GroupResult {
-    /// The group.
-    pub group: Group,
-    /// Mean over documents, per metric and filter.
-    pub scores: Vec<Score>,
-    /// Tasks in it.
-    pub tasks: Vec<String>,
-    /// Documents in it.
-    pub documents: usize,
 }
 
 /// The results of a run.
@@ -151,8 +142,19 @@ pub fn evaluate(
         done.spec = std::sync::Arc::clone(spec);
         tasks.push(done);
     }
-    let groups = selection.groups.iter().map(|group| summary(group, selection, &tasks)).collect();
+    let groups = selection.groups.iter().map(|g| summary(g, selection, &tasks, options.protocol)).collect();
     Ok(Evaluation { tasks, groups, has_bos: encoder.has_bos(), elapsed: start.elapsed() })
+}
+
+/// Reads everything that [`evaluate`] would read, so that a missing or broken file is known before other work begins.
+///
+/// # Errors
+/// What is wrong with the data of a task.
+pub fn check(selection: &Selection, data: &DataRoot, options: &Options) -> Result<()> {
+    for (spec, shots) in &selection.tasks {
+        prepare(spec, data, options.protocol, shots.or(options.shots), options.limit)?;
+    }
+    Ok(())
 }
 
 struct Job<'a> {
@@ -206,7 +208,8 @@ impl Job<'_> {
             generate::texts(model, self.encoder, spec, questions, &limits, self.journal, self.watch)?;
         let outcomes = self.judge(&written, runner)?;
         let settings = json!({ "until": until, "do_sample": false, "max_gen_toks": new });
-        let matcher = Matcher::new(spec.exact_match.as_ref())?;
+        let own = leaderboard.and_then(|l| l.exact_match.as_ref()).or(spec.exact_match.as_ref());
+        let matcher = Matcher::new(own)?;
         let mut samples = Vec::new();
         for filter in Filter::all(&spec.filters)? {
             for (i, question) in questions.iter().enumerate() {
@@ -221,8 +224,8 @@ impl Job<'_> {
                         (json!([[program]]), verdict.is_ok())
                     }
                     None => {
-                        let answer = filter.apply(text);
-                        let same = matcher.same(&answer, &crate::python::text(&question.target));
+                        let answer = filter.apply(text)?;
+                        let same = matcher.same(&answer, &python::text(&question.target))?;
                         (json!([answer]), same)
                     }
                 };
@@ -311,6 +314,7 @@ impl Job<'_> {
             original: self.prepared.original,
             effective: self.prepared.questions.len(),
             counts,
+            files: self.prepared.files.clone(),
             generation,
         }
     }
@@ -352,39 +356,11 @@ fn value(metric: Metric, question: &Question, scores: &[ChoiceScore], tokens: &[
 
 /// Whether the last printed line is the number, within 0.001.
 fn printed(stdout: &str, expected: &str) -> Result<(), String> {
-    let line = stdout.trim().lines().last().unwrap_or("").trim();
-    let number: f64 = expected.trim().parse().map_err(|_| format!("answer: {expected} is no number"))?;
-    match line.parse::<f64>() {
-        Ok(found) if (found - number).abs() < 1e-3 => Ok(()),
-        Ok(found) => Err(format!("answer: expected {number}, found {found}")),
-        Err(_) => Err(format!("answer: expected {number}, found no number")),
-    }
-}
-
-fn summary(group: &Group, selection: &Selection, tasks: &[TaskResult]) -> GroupResult {
-    let mut names = Vec::new();
-    leaves(group, selection, &mut names);
-    let members: Vec<&TaskResult> = tasks.iter().filter(|t| names.contains(&t.spec.task)).collect();
-    let documents: usize = members.iter().map(|t| t.effective).sum();
-    let mut scores: Vec<Score> = Vec::new();
-    for first in members.first().map(|t| t.scores.as_slice()).unwrap_or_default() {
-        let same = |s: &&Score| s.metric == first.metric && s.filter == first.filter;
-        let all: Option<Vec<(&Score, usize)>> =
-            members.iter().map(|t| Some((t.scores.iter().find(same)?, t.effective))).collect();
-        let Some(all) = all else { continue };
-        let value = all.iter().map(|(s, n)| s.value * *n as f64).sum::<f64>() / documents as f64;
-        let stderrs: Option<Vec<(f64, usize)>> = all.iter().map(|(s, n)| Some((s.stderr?, *n))).collect();
-        let stderr = stderrs.and_then(|stderrs| pooled_stderr(&stderrs));
-        scores.push(Score { metric: first.metric, filter: first.filter.clone(), value, stderr });
-    }
-    GroupResult { group: group.clone(), scores, tasks: names, documents }
-}
-
-fn leaves(group: &Group, selection: &Selection, names: &mut Vec<String>) {
-    for member in &group.members {
-        match selection.groups.iter().find(|g| g.name == *member) {
-            Some(inner) => leaves(inner, selection, names),
-            None => names.push(member.clone()),
-        }
+    let line = python::strip(stdout).rsplit('\n').next().unwrap_or("");
+    let number = python::float(expected).ok_or_else(|| format!("answer: {expected} is no number"))?;
+    match python::float(line) {
+        Some(found) if (found - number).abs() < 1e-3 => Ok(()),
+        Some(found) => Err(format!("answer: expected {number}, found {found}")),
+        None => Err(format!("answer: expected {number}, found no number")),
     }
 }

@@ -59,6 +59,19 @@ fn colour(share: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", between(240.0, 8.0), between(246.0, 64.0), between(252.0, 129.0))
 }
 
+/// A name as XML has it. Most control characters cannot stand in XML at all, not even escaped.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\t' | '\n' | '\r' => out.push(' '),
+            c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
 }

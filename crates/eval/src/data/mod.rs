@@ -3,11 +3,14 @@
 mod embedded;
 mod locate;
 mod read;
+mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 pub use read::read_documents;
+pub use sums::DataFile;
+use sums::Sums;
 
 use crate::tasks::{Doc, TaskSpec, Templates};
 use crate::{Error, Result};
@@ -24,6 +27,8 @@ pub struct DataRoot {
 /// The documents of one split, and how errors name them.
 pub(crate) struct Documents {
     pub(crate) docs: Vec<Doc>,
+    /// The files that they were read from; none where they were made.
+    pub(crate) files: Vec<DataFile>,
     name: String,
 }
 
@@ -46,12 +51,17 @@ impl DataRoot {
                 task: spec.task.clone(),
                 message: format!("there is no embedded set \"{name}\" with a split \"{split}\""),
             })?;
-            return Ok(Documents { docs, name: format!("embedded set {name}") });
+            return Ok(Documents { docs, files: Vec::new(), name: format!("embedded set {name}") });
         }
         let found = locate::find(&self.folder, spec, split)?;
         let mut docs = Vec::new();
+        let mut files = Vec::new();
+        let sums = Sums::read(&self.folder)?;
         for path in &found.paths {
-            docs.extend(read_documents(path)?);
+            let (name, sha256) = sums.check(&self.folder, path)?;
+            let read = read::documents(path, &spec.data.text)?;
+            files.push(DataFile { name, sha256, rows: read.len() });
+            docs.extend(read);
         }
         let name = found.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
         if let Some(filter) = spec.data.whole_filter.as_ref().filter(|_| found.whole) {
@@ -60,7 +70,7 @@ impl DataRoot {
         if docs.is_empty() {
             return Err(Error::Data { place: name, message: "expected documents, found none".to_owned() });
         }
-        Ok(Documents { docs: same_columns(docs), name })
+        Ok(Documents { docs: same_columns(docs), files, name })
     }
 }
 

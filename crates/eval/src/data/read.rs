@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Field, Row};
+use llama_pro_text::chat::{ChatError, ParquetRows};
 use serde_json::Value;
 
 use crate::tasks::Doc;
@@ -19,12 +18,17 @@ const MOST_BYTES: u64 = 2 << 30;
 /// # Errors
 /// [`Error::Data`] with the line or row, for what is not that.
 pub fn read_documents(path: &Path) -> Result<Vec<Doc>> {
+    documents(path, &[])
+}
+
+/// The same, where these columns of a table are text even if they hold nothing but digits.
+pub(super) fn documents(path: &Path, text_columns: &[String]) -> Result<Vec<Doc>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.ends_with(".parquet") {
         return parquet(path);
     }
     let text = text(path)?;
-    if name.contains(".csv") { csv(path, &text) } else { json(path, &text) }
+    if name.contains(".csv") { csv(path, &text, text_columns) } else { json(path, &text) }
 }
 
 fn fail(path: &Path, message: impl Into<String>) -> Error {
@@ -87,77 +91,46 @@ fn object(path: &Path, place: &str, value: Value) -> Result<Doc> {
     }
 }
 
-/// A table whose first row names the columns. A column of whole numbers is one, a cell that is a JSON list or object
-/// is that, and everything else is text.
-fn csv(path: &Path, text: &str) -> Result<Vec<Doc>> {
+/// A table whose first row names the columns. A column of whole numbers is one, a column of JSON lists or objects is
+/// that, and everything else is text.
+fn csv(path: &Path, text: &str, text_columns: &[String]) -> Result<Vec<Doc>> {
+    let wrong = |e: csv::Error| fail(path, format!("not a table: {}", e.to_string().replace('\n', " ")));
     let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-    let names: Vec<String> = reader
-        .headers()
-        .map_err(|e| fail(path, format!("not a table: {e}")))?
-        .iter()
-        .map(str::to_owned)
-        .collect();
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        rows.push(record.map_err(|e| fail(path, format!("not a table: {e}")))?);
+    let names: Vec<String> = reader.headers().map_err(wrong)?.iter().map(str::to_owned).collect();
+    let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().map_err(wrong)?;
+    let mut docs: Vec<Doc> = rows.iter().map(|_| Doc::new()).collect();
+    for (i, name) in names.iter().enumerate() {
+        let cells = || rows.iter().map(|row| row.get(i).unwrap_or(""));
+        let all = |read: fn(&str) -> Option<Value>| cells().map(read).collect::<Option<Vec<Value>>>();
+        let typed = if text_columns.contains(name) { None } else { all(number).or_else(|| all(nested)) };
+        let values = typed.unwrap_or_else(|| cells().map(Value::from).collect());
+        for (doc, value) in docs.iter_mut().zip(values) {
+            doc.insert(name.clone(), value);
+        }
     }
-    let whole: Vec<bool> = (0..names.len())
-        .map(|i| rows.iter().all(|row| row.get(i).is_some_and(|cell| cell.parse::<i64>().is_ok())))
-        .collect();
-    let value = |text: &str, whole: bool| match text.parse::<i64>() {
-        Ok(n) if whole => Value::from(n),
-        _ if text.starts_with(['[', '{']) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
-        _ => Value::from(text),
-    };
-    let doc = |row: &csv::StringRecord| {
-        names
-            .iter()
-            .zip(row)
-            .zip(&whole)
-            .map(|((name, text), whole)| (name.clone(), value(text, *whole)))
-            .collect()
-    };
-    Ok(rows.iter().map(doc).collect())
+    Ok(docs)
+}
+
+/// A whole number, written as numbers are: `007` and `+7` are text.
+fn number(cell: &str) -> Option<Value> {
+    let number: i64 = cell.parse().ok()?;
+    (number.to_string() == cell).then(|| number.into())
+}
+
+fn nested(cell: &str) -> Option<Value> {
+    if !cell.starts_with(['[', '{']) {
+        return None;
+    }
+    serde_json::from_str(cell).ok()
 }
 
 fn parquet(path: &Path) -> Result<Vec<Doc>> {
-    let wrong = |e: parquet::errors::ParquetError| fail(path, format!("not Parquet: {e}"));
-    let file = File::open(path).map_err(|e| fail(path, format!("cannot read: {e}")))?;
-    let reader = SerializedFileReader::new(file).map_err(wrong)?;
-    let rows = reader.get_row_iter(None).map_err(wrong)?;
-    rows.enumerate()
-        .map(|(i, row)| {
-            let row = row.map_err(wrong)?;
-            columns(&row)
-                .map_err(|name| fail(path, format!("row {}: column {name}: a kind that is not read", i + 1)))
-        })
-        .collect()
-}
-
-fn columns(row: &Row) -> Result<Doc, String> {
-    row.get_column_iter()
-        .map(|(name, field)| Ok((name.clone(), cell(field).ok_or_else(|| name.clone())?)))
-        .collect()
-}
-
-fn cell(field: &Field) -> Option<Value> {
-    Some(match field {
-        Field::Null => Value::Null,
-        Field::Bool(b) => (*b).into(),
-        Field::Byte(n) => (*n).into(),
-        Field::Short(n) => (*n).into(),
-        Field::Int(n) => (*n).into(),
-        Field::Long(n) => (*n).into(),
-        Field::UByte(n) => (*n).into(),
-        Field::UShort(n) => (*n).into(),
-        Field::UInt(n) => (*n).into(),
-        Field::ULong(n) => (*n).into(),
-        Field::Float(x) => f64::from(*x).into(),
-        Field::Double(x) => (*x).into(),
-        Field::Str(s) => s.clone().into(),
-        Field::Bytes(bytes) => String::from_utf8(bytes.data().to_vec()).ok()?.into(),
-        Field::Group(row) => Value::Object(columns(row).ok()?),
-        Field::ListInternal(list) => list.elements().iter().map(cell).collect::<Option<Vec<_>>>()?.into(),
-        _ => return None,
-    })
+    let wrong = |error| match error {
+        ChatError::Read { source, .. } => fail(path, format!("cannot read: {source}")),
+        ChatError::Malformed { expected, found, .. } => {
+            fail(path, format!("not Parquet: expected {expected}, found {found}"))
+        }
+        other => fail(path, other.to_string()),
+    };
+    ParquetRows::open(path).map_err(wrong)?.map(|row| row.map(|(_, doc)| doc).map_err(wrong)).collect()
 }

@@ -268,6 +268,11 @@ impl LanguageModel for HttpModel {
         self.max_length.map(|most| most.saturating_sub(2))
     }
 
+    fn at_once(&self) -> Option<usize> {
+        // As many as fit into a request of four choices each: a server that dies takes little with it.
+        Some(self.batch.div_ceil(4))
+    }
+
     fn choices(&mut self, requests: &[ChoiceRequest]) -> Result<Vec<Vec<ChoiceScore>>, BoxError> {
         let mut prompts = Vec::new();
         for request in requests {

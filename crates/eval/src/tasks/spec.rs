@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::CodeSpec;
+use crate::python::Pattern;
 use crate::{Error, Result};
 
 /// One benchmark task, as its file says.
@@ -233,6 +234,9 @@ pub struct ExactMatch {
 pub struct Leaderboard {
     /// Its stop strings.
     pub until: Vec<String>,
+    /// How it compared answers, where it differed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<ExactMatch>,
 }
 
 /// Where the documents of a task lie, and where they come from.
@@ -248,6 +252,9 @@ pub struct DataSpec {
     /// Dataset, configuration and address of the origin, for people.
     #[serde(default)]
     pub origin: String,
+    /// Columns that are text in a table without types, even where they hold nothing but digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<String>,
     /// Where one file holds the rows of all splits: the expression that is true for those to evaluate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole_filter: Option<String>,
@@ -324,10 +331,12 @@ impl TaskSpec {
         }
         for filter in &self.filters {
             if let Some(pattern) = &filter.regex_pattern {
-                regex::Regex::new(pattern).map_err(|e| {
-                    format!("filter \"{}\": {}", filter.name, e.to_string().replace('\n', " "))
-                })?;
+                Pattern::new(pattern).map_err(|e| format!("filter \"{}\": {e}", filter.name))?;
             }
+        }
+        let first = self.leaderboard.as_ref().and_then(|first| first.exact_match.as_ref());
+        for pattern in self.exact_match.iter().chain(first).flat_map(|spec| &spec.regexes_to_ignore) {
+            Pattern::new(pattern).map_err(|e| format!("regexes_to_ignore: {e}"))?;
         }
         if self.data.places.is_empty() && self.data.embedded.is_none() {
             return Err("data: expected places or embedded".to_owned());

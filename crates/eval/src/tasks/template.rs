@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use minijinja::value::{Serde, ValueKind};
-use minijinja::{Environment, Error as Jinja, ErrorKind, State, UndefinedBehavior, Value as Jvalue};
+use minijinja::{Environment, Error as Jinja, ErrorKind, Output, State, UndefinedBehavior, Value as Jvalue};
 use serde_json::Value;
 
 use super::{Doc, TaskSpec, docs};
+use crate::python;
 use crate::{Error, Result};
 
 /// The fields of a task that are templates or expressions.
@@ -63,8 +64,12 @@ impl Templates {
         environment
             .set_syntax(syntax.map_err(|e| Error::Task { task: spec.task.clone(), message: line(&e) })?);
         environment.set_unknown_method_callback(method);
-        environment.add_filter("hellaswag", |text: String| docs::hellaswag(&text));
-        environment.add_filter("wikitext", |text: String| docs::wikitext(&text));
+        let refuse = |message: String| Jinja::new(ErrorKind::InvalidOperation, message);
+        environment.add_filter("hellaswag", move |text: String| docs::hellaswag(&text).map_err(refuse));
+        environment.add_filter("wikitext", move |text: String| docs::wikitext(&text).map_err(refuse));
+        environment.add_filter("trim", |text: String| python::strip(&text).to_owned());
+        environment.add_filter("capitalize", |text: String| python::capitalize(&text));
+        environment.set_formatter(write_as_python);
         let given = [
             (Field::Text, Some(&spec.doc_to_text)),
             (Field::Target, Some(&spec.doc_to_target)),
@@ -137,7 +142,7 @@ impl Templates {
     /// A field as text.
     pub(crate) fn text(&self, field: Field, doc: &Doc) -> Result<String, String> {
         let value = self.get(field, doc)?;
-        Ok(crate::python::text(&value))
+        Ok(python::text(&value))
     }
 
     /// A field as whatever it is.
@@ -199,6 +204,17 @@ fn line(error: &Jinja) -> String {
     text.replace('\n', " ")
 }
 
+/// What stands between braces in a text, as Python's `str` gives it: `True`, `None`, `['a', 'b']`.
+fn write_as_python(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Jvalue) -> Result<(), Jinja> {
+    let fail = |e: String| Jinja::new(ErrorKind::BadSerialization, e);
+    let text = match value.as_str() {
+        Some(text) => text.to_owned(),
+        None if value.is_undefined() => String::new(),
+        None => python::text(&serde_json::to_value(value).map_err(|e| fail(e.to_string()))?),
+    };
+    out.write_str(&text).map_err(|e| fail(e.to_string()))
+}
+
 /// The methods of Python's strings and lists that the templates of benchmarks call.
 fn method(_state: &mut State<'_, '_>, value: &Jvalue, name: &str, args: &[Jvalue]) -> Result<Jvalue, Jinja> {
     let unknown = || Jinja::new(ErrorKind::UnknownMethod, format!("no method \"{name}\" here"));
@@ -210,16 +226,25 @@ fn method(_state: &mut State<'_, '_>, value: &Jvalue, name: &str, args: &[Jvalue
     }
     let Some(s) = value.as_str() else { return Err(unknown()) };
     let arg = |i: usize| args.get(i).and_then(Jvalue::as_str).ok_or_else(|| wrong("expected a string"));
+    let most = match name {
+        "replace" => 2,
+        "lower" | "upper" | "capitalize" => 0,
+        _ => 1,
+    };
+    // A count of replacements or a limit of parts would change the result, so it is not passed over.
+    if args.len() > most {
+        return Err(wrong(&format!("expected at most {most} arguments, found {}", args.len())));
+    }
     // Python's strip() takes off white space, strip(chars) any of the characters.
     let chars =
-        |c: char| args.first().and_then(Jvalue::as_str).map_or(c.is_whitespace(), |set| set.contains(c));
+        |c: char| args.first().and_then(Jvalue::as_str).map_or(python::is_space(c), |set| set.contains(c));
     Ok(match name {
         "strip" => s.trim_matches(chars).into(),
         "lstrip" => s.trim_start_matches(chars).into(),
         "rstrip" => s.trim_end_matches(chars).into(),
         "lower" => s.to_lowercase().into(),
         "upper" => s.to_uppercase().into(),
-        "capitalize" => docs::capitalize(s).into(),
+        "capitalize" => python::capitalize(s).into(),
         "startswith" => s.starts_with(arg(0)?).into(),
         "endswith" => s.ends_with(arg(0)?).into(),
         "replace" => s.replace(arg(0)?, arg(1)?).into(),
@@ -229,7 +254,8 @@ fn method(_state: &mut State<'_, '_>, value: &Jvalue, name: &str, args: &[Jvalue
                 .ok_or_else(|| wrong(&format!("\"{}\" is not there", arg(0).unwrap_or(""))))?;
             s[..at].chars().count().into()
         }
-        "split" if args.is_empty() => s.split_whitespace().map(Jvalue::from).collect::<Vec<_>>().into(),
+        "split" if args.is_empty() => python::split(s).map(Jvalue::from).collect::<Vec<_>>().into(),
+        "split" if arg(0)?.is_empty() => return Err(wrong("expected a separator, found nothing")),
         "split" => s.split(arg(0)?).map(Jvalue::from).collect::<Vec<_>>().into(),
         "join" => {
             let items: Vec<Jvalue> =

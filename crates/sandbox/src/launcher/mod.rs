@@ -23,6 +23,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{close, pipe2};
 
+use crate::memory::Memory;
 use crate::probe::Layer;
 use crate::watch::{Captured, Watched};
 use crate::wire::{End, Ended, FromLauncher, Job, Start, ToLauncher, receive, send};
@@ -78,6 +79,7 @@ struct Ground {
     /// Whether root is mapped beside the ordinary user, so that the user must be changed.
     two: bool,
     filters: Option<[seccompiler::BpfProgram; 2]>,
+    memory: Memory,
 }
 
 fn serve(host: &mut UnixStream) -> Result<(), Stop> {
@@ -123,9 +125,11 @@ fn set_up(host: &mut UnixStream, start: Start) -> Result<Ground, Stop> {
     unshare(CloneFlags::CLONE_NEWIPC).map_err(Stop::at(Layer::Ipc, "unshare"))?;
     unshare(CloneFlags::CLONE_NEWUTS).map_err(Stop::at(Layer::HostName, "unshare"))?;
     nix::unistd::sethostname("sandbox").map_err(Stop::at(Layer::HostName, "sethostname"))?;
+    // While there is a /proc to open.
+    let memory = Memory::open().map_err(Stop::at(Layer::ResourceLimits, "memory of all processes"))?;
     tree::enter(&start.python)?;
     let filters = filter::compile().map_err(Stop::at(Layer::SystemCalls, "compile"))?;
-    Ok(Ground { filters: (!start.without_seccomp).then_some(filters), start, two })
+    Ok(Ground { filters: (!start.without_seccomp).then_some(filters), start, two, memory })
 }
 
 /// Runs one program to its end.
@@ -142,7 +146,9 @@ fn run(host: &UnixStream, ground: &Ground, job: &Job) -> Result<Ended, Stop> {
     drop((inner, out, err));
     let (stdout, stderr) = (Captured::new(stdout), Captured::new(stderr));
     let mut watched = Watched { control, stdout, stderr, started };
-    let end = watched.wait(job, Some(host.as_fd()));
+    let first = u32::try_from(child.as_raw()).unwrap_or_default();
+    let memory = || ground.memory.look(first, job.limits.memory_together);
+    let end = watched.wait(job, Some(host.as_fd()), &memory);
     // The first process of a namespace takes all others with it, and is gone only after them.
     let _ = kill(child, Signal::SIGKILL);
     let status = waitpid(child, None);

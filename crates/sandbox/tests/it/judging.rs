@@ -17,6 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("failures_have_their_kinds", kinds),
         trial("output_is_kept_and_capped", output),
         trial("limits_hold", limits),
+        trial("memory_of_all_processes_together_is_limited", memory_together),
+        trial("memory_that_processes_share_counts_once", memory_shared),
         trial("many_programs_keep_their_order", order),
         trial("builtins_of_the_tests_are_the_tests_own", builtins),
         trial("without_isolation_the_judgements_are_the_same", unsandboxed),
@@ -219,7 +221,10 @@ fn unsandboxed() {
     assert!(run(&sandbox, tested("def answer(): return 42", "assert answer() == 42")).passed());
     assert!(!run(&sandbox, tested("def answer(): return 41", "assert answer() == 42")).passed());
     assert_eq!(run(&sandbox, completes("print(6 * 7)")).stdout, "42\n");
-    let endless = run(&sandbox, completes("import os\nos.fork()\nwhile True: pass"));
+    // The clock on the wall ends it, so that of the processor must not come first.
+    let mut endless = completes("import os\nos.fork()\nwhile True: pass");
+    endless.limits.cpu_seconds = 20;
+    let endless = run(&sandbox, endless);
     let failure = endless.result.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Timeout, "{} after {:?}", failure.message, endless.wall);
     let large = run(&sandbox, completes("x = bytearray(3 << 30)"));
@@ -231,5 +236,89 @@ fn no_python() {
         let error = Sandbox::open(&Config { python: python.into(), ..Config::default() }).unwrap_err();
         assert!(matches!(&error, Error::Python { .. }), "{error}");
         assert!(error.to_string().starts_with(python) && !error.to_string().contains('\n'), "{error}");
+    }
+}
+
+/// Eight children of 300 MB each, under 1 GiB for all: none asks for more than a process may have.
+const CHILDREN: &str = "
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        LEAVE
+        block = bytearray(b'x') * (300 << 20)
+        time.sleep(20)
+        os._exit(0)
+time.sleep(20)
+";
+
+/// The most that the drivers of this program and what they started held together, seen from outside.
+fn peak_until(over: &std::sync::atomic::AtomicBool) -> u64 {
+    let held = |number: &u32| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) << 10
+    };
+    let mut peak = 0;
+    while !over.load(std::sync::atomic::Ordering::SeqCst) {
+        peak = peak.max(drivers().iter().map(held).sum());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    peak
+}
+
+fn memory_together() {
+    // The second kind leaves its parents behind: each child is a daemon with a session of its own.
+    for leave in ["pass", "os.setsid()\n        if os.fork(): os._exit(0)"] {
+        for (name, sandbox) in sandboxes() {
+            let limits = Limits { wall: Duration::from_secs(15), processes: 24, ..Limits::default() };
+            let code = CHILDREN.replace("LEAVE", leave);
+            let program = Program { code, judge: Judge::Completes, limits };
+            let over = std::sync::atomic::AtomicBool::new(false);
+            let (outcome, peak) = std::thread::scope(|scope| {
+                let peak = scope.spawn(|| peak_until(&over));
+                let outcome = run(sandbox, program.clone());
+                over.store(true, std::sync::atomic::Ordering::SeqCst);
+                (outcome, peak.join().unwrap())
+            });
+            let failure = outcome.result.clone().unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Memory, "{name}: {outcome:?}");
+            assert_eq!(failure.message, "its processes together held more memory than they may", "{name}");
+            assert!(outcome.wall < Duration::from_secs(10), "{name}: {outcome:?}");
+            // Above the limit by what is touched between two looks at most; without the limit it were 2.4 GB.
+            println!("{name}: {} MiB at most", peak >> 20);
+            assert!(peak > 512 << 20 && peak < 1600 << 20, "{name}: {} MiB at most", peak >> 20);
+            assert!(drivers().is_empty(), "{name}: {:?}", drivers());
+            assert_eq!(run(sandbox, completes("print(6 * 7)")).stdout, "42\n", "{name}");
+        }
+    }
+    // The unsandboxed way looks as well.
+    let bare = Sandbox::open(&Config { isolation: Isolation::Unsandboxed, ..Config::default() }).unwrap();
+    let limits = Limits { wall: Duration::from_secs(15), ..Limits::default() };
+    let code = CHILDREN.replace("LEAVE", "pass");
+    let outcome = run(&bare, Program { code, judge: Judge::Completes, limits });
+    assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Memory);
+}
+
+/// 400 MB that three children see as well are 400 MB, though each process by itself holds them.
+fn memory_shared() {
+    let code = "
+import os, time
+block = bytearray(b'x') * (400 << 20)
+for _ in range(3):
+    if os.fork() == 0:
+        time.sleep(0.5)
+        os._exit(block[7] != 120)
+for _ in range(3):
+    assert os.wait()[1] == 0
+print(len(block) >> 20)
+";
+    for (name, sandbox) in sandboxes() {
+        let limits = Limits { wall: Duration::from_secs(15), ..Limits::default() };
+        let outcome = run(sandbox, Program { code: code.to_owned(), judge: Judge::Completes, limits });
+        assert_eq!(
+            (outcome.result.clone(), outcome.stdout.as_str()),
+            (Ok(()), "400\n"),
+            "{name}: {outcome:?}"
+        );
     }
 }
