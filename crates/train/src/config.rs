@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use llama_pro_checkpoint::cost::Recompute;
 use serde::{Deserialize, Serialize};
 
-use crate::moments::MomentKind;
-use crate::{Error, Result};
+use crate::{Error, MomentKind, Result};
 
 /// What the forward and backward pass compute in. Master weights and moments are float32 in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
