@@ -38,7 +38,7 @@ pub use prepare::{Manifest, OutputFile, PrepareOptions, Prepared, Side, prepare}
 pub use prepared::PreparedSource;
 pub use readers::{Fields, FilesSource, JsonlSource, ParquetSource, Paths, Split, TextSource};
 pub use report::{
-    ClusterSize, CorpusReport, DuplicateExample, Duplicates, RuleReport, SideReport, SourceReport,
+    ClusterSize, CorpusReport, DuplicateExample, Duplicates, FimReport, RuleReport, SideReport, SourceReport,
 };
 pub use source::{Environment, SourceKind, documents};
 pub use split::{is_validation, sample_key};

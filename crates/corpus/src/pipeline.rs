@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use llama_pro_shards::{Boundaries, RECORD_FORMAT, ShardsRecord};
-use llama_pro_text::Tokenizer;
+use llama_pro_text::{Fim, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::decontaminate::Decontaminator;
@@ -96,6 +96,7 @@ struct Context<'a> {
     recipe: &'a CorpusRecipe,
     tokenizer: &'a Tokenizer,
     boundaries: Boundaries,
+    fim: Option<Fim>,
     minhash: Option<MinHash>,
     decontaminator: Option<Decontaminator>,
     licenses: Vec<Licenses>,
@@ -107,6 +108,11 @@ struct Context<'a> {
 impl Context<'_> {
     fn benchmark_digest(&self) -> &str {
         self.decontaminator.as_ref().map_or("", Decontaminator::digest)
+    }
+
+    /// What turns the documents of a source.
+    fn fim(&self, source: usize) -> Option<&Fim> {
+        self.fim.as_ref().filter(|_| self.recipe.sources[source].fim)
     }
 
     fn licenses(&self, source: usize) -> &Licenses {
@@ -123,6 +129,8 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     let recipe = job.recipe;
     recipe.check()?;
     let boundaries = boundaries(job)?;
+    let fim = recipe.fim.clone().map(|options| Fim::new(job.tokenizer, options)).transpose();
+    let fim = fim.map_err(Error::Fim)?;
     let out = job.environment.resolve(&recipe.out);
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let _lock = lock(&out)?;
@@ -139,6 +147,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         recipe,
         tokenizer: job.tokenizer,
         boundaries,
+        fim,
         minhash: recipe.dedup.near.as_ref().map(MinHash::new),
         decontaminator: decontaminator.map(|d| Decontaminator::load(d, job.environment)).transpose()?,
         licenses: recipe.sources.iter().map(|s| Licenses::of(s, job.environment)).collect(),
@@ -193,7 +202,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         tokenizer: job.tokenizer.digest().to_owned(),
         vocab_size: job.tokenizer.vocab_size(),
         boundaries,
-        parameters: parameters(recipe, fingerprint)?,
+        parameters: parameters(&context, fingerprint)?,
         sources,
         shards,
     };
@@ -234,7 +243,7 @@ fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -
     });
     let rest = (
         "llama-pro corpus 2",
-        parameters(context.recipe, String::new())?,
+        parameters(context, String::new())?,
         context.tokenizer.digest(),
         context.tokenizer.vocab_size(),
         context.boundaries,
@@ -244,7 +253,8 @@ fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -
 }
 
 /// The recipe as shards.json has it: without what decides only where and how the work is done.
-fn parameters(recipe: &CorpusRecipe, fingerprint: String) -> Result<Map<String, Value>> {
+fn parameters(context: &Context<'_>, fingerprint: String) -> Result<Map<String, Value>> {
+    let recipe = context.recipe;
     let json = |source| Error::Json { what: "the recipe", source };
     let mut value = serde_json::to_value(recipe).map_err(json)?;
     let mut map = Map::new();
@@ -256,6 +266,10 @@ fn parameters(recipe: &CorpusRecipe, fingerprint: String) -> Result<Map<String, 
         written big-endian"
             .into(),
     );
+    if let Some([prefix, suffix, middle]) = context.fim.as_ref().map(Fim::ids) {
+        let ids = serde_json::json!({ "prefix": prefix, "suffix": suffix, "middle": middle });
+        map.insert("fim-ids".to_owned(), ids);
+    }
     if let Some(object) = value.as_object_mut() {
         for key in ["out", "tokenizer", "part-bytes", "keep-work"] {
             object.remove(key);

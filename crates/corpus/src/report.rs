@@ -45,6 +45,9 @@ pub struct SourceReport {
     pub rules: Vec<RuleReport>,
     /// What was replaced.
     pub pii: PiiCounts,
+    /// Documents that fill-in-the-middle turned, where the recipe has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimReport>,
     /// What is trained on.
     pub train: SideReport,
     /// What is held out.
@@ -68,6 +71,15 @@ pub struct RuleReport {
     pub failed: bool,
     /// The first ones. Those of duplicates are with the duplicates.
     pub examples: Vec<Example>,
+}
+
+/// Documents that fill-in-the-middle turned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FimReport {
+    /// Prefix, suffix, middle.
+    pub psm: u64,
+    /// Suffix, then prefix and middle as one.
+    pub spm: u64,
 }
 
 /// One side of the split.

@@ -122,6 +122,7 @@ impl<'a> Account<'a> {
         });
         source.train = sides.next().unwrap_or_default();
         source.validation = sides.next();
+        source.fim = self.context.fim(index).map(|_| joined.fim);
         let name = source.name.clone();
         let fraction = self.context.recipe.split.validation;
         if source.documents.kept == 0 {

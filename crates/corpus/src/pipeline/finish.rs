@@ -6,11 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, TokenShard};
+use llama_pro_text::FimForm;
 use tempfile::NamedTempFile;
 
 use super::Context;
 use super::tokens::{DocumentLine, SIDES, TokenRecord};
 use crate::error::{Error, Result};
+use crate::report::FimReport;
 
 /// What the shards of one source hold.
 #[derive(Default)]
@@ -20,6 +22,8 @@ pub(super) struct Joined {
     /// Documents that the limit on tokens left out.
     pub(super) over_max_tokens: u64,
     pub(super) over_max_tokens_bytes: u64,
+    /// Documents that fill-in-the-middle turned.
+    pub(super) fim: FimReport,
 }
 
 /// Writes `NAME-train` and `NAME-validation` with `.bin`, `.idx`, `.hashes` and `.documents.jsonl.zst`.
@@ -51,6 +55,11 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
                     shard.push(&tokens.document(document))?;
                     hashes.push(hash(&line.hash, part)?)?;
                     text_bytes += line.bytes;
+                    match line.fim {
+                        Some(FimForm::Psm) => joined.fim.psm += 1,
+                        Some(FimForm::Spm) => joined.fim.spm += 1,
+                        None => {}
+                    }
                     lines.push(&DocumentLine { sample: None, ..line })?;
                 } else {
                     joined.over_max_tokens += 1;

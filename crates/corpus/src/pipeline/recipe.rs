@@ -10,6 +10,7 @@ use crate::document::OnError;
 use crate::error::{Error, Result};
 use crate::filter::Filters;
 use crate::source::SourceKind;
+use llama_pro_text::FimOptions;
 
 /// Everything that decides the bytes of a prepared corpus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub struct CorpusRecipe {
     /// Which benchmarks must not be in the corpus. Left out: none is looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decontaminate: Option<Decontaminate>,
+    /// Fill-in-the-middle: training documents turned so that a model learns to write what stands between two given
+    /// parts. Held-out documents stay as they are. Left out: none is turned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimOptions>,
     /// The run that the corpus is for; only the report's epochs depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
@@ -63,6 +68,9 @@ pub struct CorpusSource {
     /// Whether near duplicates are looked for among its documents; yes. Texts made from templates are all alike.
     #[serde(default = "yes")]
     pub near_dedup: bool,
+    /// Whether `[fim]` turns its documents; yes.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub fim: bool,
     /// Rules that its documents must pass. None by default.
     #[serde(default)]
     pub filters: Filters,
@@ -114,6 +122,11 @@ const fn default_max_document_bytes() -> u64 {
 
 const fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 const fn one() -> f64 {

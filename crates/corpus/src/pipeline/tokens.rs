@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use llama_pro_shards::ShardWriter;
+use llama_pro_text::FimForm;
 use serde::{Deserialize, Serialize};
 
 use super::read::PartRecord;
@@ -49,6 +50,9 @@ pub(super) struct DocumentLine {
     pub(super) tokens: u64,
     /// 128 bits of the blake3 hash of the text.
     pub(super) hash: String,
+    /// In which form fill-in-the-middle turned it; only where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fim: Option<FimForm>,
     /// Its place in the order in which a limited sample is taken; only where there is a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sample: Option<String>,
@@ -83,7 +87,6 @@ pub(super) fn part(
     for (writer, side) in writers.iter_mut().zip(SIDES) {
         *writer = Some(Side::new(folder.path(), side, context.tokenizer.vocab_size())?);
     }
-    let sample = context.recipe.sources[source].max_tokens.is_some();
     flow::run(
         context.cancel,
         |out| {
@@ -99,7 +102,7 @@ pub(super) fn part(
             }
             Ok(())
         },
-        |(head, text)| tokenise(context, head, &text, sample),
+        |(head, text)| tokenise(context, source, head, &text),
         |document| {
             let tally = &mut done.sides[document.side];
             tally.documents += 1;
@@ -116,22 +119,29 @@ pub(super) fn part(
     Ok(done)
 }
 
-fn tokenise(context: &Context<'_>, head: Head, text: &str, sample: bool) -> Result<Tokenised> {
+fn tokenise(context: &Context<'_>, source: usize, head: Head, text: &str) -> Result<Tokenised> {
     let Head { id, meta } = head;
-    let ids = context.tokenizer.encode(text).map_err(|source| Error::Tokenize { id: id.clone(), source })?;
-    let marks = &context.boundaries;
-    let tokens: Vec<u32> = marks.bos.into_iter().chain(ids).chain(marks.eos).collect();
     let split = &context.recipe.split;
+    let held_out = is_validation(text, split.validation, split.seed);
+    let marks = &context.boundaries;
+    let mut tokens: Vec<u32> = marks.bos.into_iter().collect();
+    let encoded = match context.fim(source).filter(|_| !held_out) {
+        Some(fim) => context.tokenizer.with_encoder(|encoder| fim.encode_into(encoder, text, &mut tokens)),
+        None => context.tokenizer.encode_into(text, &mut tokens).map(|()| None),
+    };
+    let fim = encoded.map_err(|source| Error::Tokenize { id: id.clone(), source })?;
+    tokens.extend(marks.eos);
+    let sample = context.recipe.sources[source].max_tokens.is_some();
     let line = DocumentLine {
         id,
         meta,
         bytes: text.len() as u64,
         tokens: tokens.len() as u64,
         hash: format!("{:032x}", content_key(text)),
+        fim,
         sample: sample.then(|| format!("{:032x}", sample_key(text, split.seed))),
     };
-    let side = usize::from(is_validation(text, split.validation, split.seed));
-    Ok(Tokenised { side, line, tokens })
+    Ok(Tokenised { side: usize::from(held_out), line, tokens })
 }
 
 fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) -> Result<String> {
@@ -149,6 +159,10 @@ fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) 
     );
     let rest = serde_json::to_vec(&rest).map_err(|source| Error::Json { what: "the recipe", source })?;
     hasher.update(&rest);
+    if let Some(fim) = context.fim(source) {
+        let how = serde_json::to_vec(&("fim", &context.recipe.fim, fim.ids()));
+        hasher.update(&how.map_err(|source| Error::Json { what: "the recipe", source })?);
+    }
     // Which documents are kept, not why others are not.
     for &fate in fates {
         hasher.update(&[u8::from(find_kept(fate))]);

@@ -112,6 +112,10 @@ fn rules(source: &SourceReport) -> String {
         })
         .collect();
     let mut content = table("Documents by rule", &["rule", "what", "documents"], &rows);
+    if let Some(fim) = source.fim {
+        let (psm, spm) = (number(fim.psm), number(fim.spm));
+        content.push_str(&paragraph(&format!("Fill-in-the-middle: {psm} documents as PSM, {spm} as SPM.")));
+    }
     let pii = &source.pii;
     if pii.emails + pii.ips + pii.keys > 0 {
         let (emails, ips, keys) = (number(pii.emails), number(pii.ips), number(pii.keys));

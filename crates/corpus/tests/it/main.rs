@@ -6,6 +6,7 @@ mod cargo_sources;
 mod compressed;
 mod dedup;
 mod evaluator;
+mod fim;
 mod instructions;
 mod math;
 mod parquet;
