@@ -9,6 +9,7 @@
 mod account;
 mod finish;
 mod flow;
+mod lines;
 mod parts;
 mod read;
 mod recipe;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::filter::Licenses;
 use crate::report::CorpusReport;
 use crate::source::Environment;
+use lines::RepeatedLines;
 use parts::Part;
 pub(crate) use read::PartRecord;
 pub use read::{Contamination, Example};
@@ -175,11 +177,22 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     let groups = dedup::find(&hashes, &recipe.dedup)?;
     let mut account = account::Account::new(&context, &parts, &records, &groups)?;
     let mut tokens: Vec<Vec<TokenRecord>> = recipe.sources.iter().map(|_| Vec::new()).collect();
+    let mut lines: Option<(usize, RepeatedLines<'_>)> = None;
     for (number, (part, record)) in parts.iter().zip(&records).enumerate() {
         told(Stage::Tokenize, number, all);
+        // The parts of a source come together, so the bits of one source at a time are in memory.
+        if let Some(rule) = recipe.sources[part.source].line_dedup.get()
+            && lines.as_ref().is_none_or(|(source, _)| *source != part.source)
+        {
+            let memory = recipe.dedup.memory;
+            let found = RepeatedLines::find(rule, part.source, &parts, &records, &groups, memory)?;
+            lines = Some((part.source, found));
+        }
+        let lines = lines.as_ref().filter(|(source, _)| *source == part.source);
+        let lines = lines.map(|(_, found)| found.part(number));
         let first = hashes.firsts[number] as usize;
         let fates = &groups.fates[first..first + record.counts.kept as usize];
-        tokens[part.source].push(tokens::part(&context, part.source, record, fates)?);
+        tokens[part.source].push(tokens::part(&context, part.source, record, fates, lines)?);
     }
     // Without its record the folder is not a prepared corpus, until it is whole again.
     let old = out.join(llama_pro_shards::RECORD_NAME);

@@ -10,9 +10,10 @@ use llama_pro_text::FimForm;
 use tempfile::NamedTempFile;
 
 use super::Context;
+use super::read::{EXAMPLES, Example};
 use super::tokens::{DocumentLine, SIDES, TokenRecord};
 use crate::error::{Error, Result};
-use crate::report::FimReport;
+use crate::report::{FimReport, LineReport};
 
 /// What the shards of one source hold.
 #[derive(Default)]
@@ -22,6 +23,9 @@ pub(super) struct Joined {
     /// Documents that the limit on tokens left out.
     pub(super) over_max_tokens: u64,
     pub(super) over_max_tokens_bytes: u64,
+    /// Repeated lines that were taken out, and of which documents nothing was left.
+    pub(super) lines: LineReport,
+    pub(super) emptied: Vec<Example>,
     /// Documents that fill-in-the-middle turned.
     pub(super) fim: FimReport,
 }
@@ -30,6 +34,10 @@ pub(super) struct Joined {
 pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord]) -> Result<Joined> {
     let source = &context.recipe.sources[index];
     let mut joined = Joined::default();
+    for part in parts {
+        joined.lines.join(&part.lines);
+        joined.emptied.extend(part.emptied.iter().take(EXAMPLES - joined.emptied.len()).cloned());
+    }
     let sides = if context.recipe.split.validation > 0.0 { 2 } else { 1 };
     for (number, side) in SIDES.into_iter().take(sides).enumerate() {
         let name = format!("{}-{side}", source.name);

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::Decontaminate;
-use crate::dedup::Dedup;
+use crate::dedup::{Dedup, LineDedup};
 use crate::document::OnError;
 use crate::error::{Error, Result};
-use crate::filter::Filters;
+use crate::filter::{Filters, Toggle};
 use crate::source::SourceKind;
 use llama_pro_text::FimOptions;
 
@@ -68,6 +68,9 @@ pub struct CorpusSource {
     /// Whether near duplicates are looked for among its documents; yes. Texts made from templates are all alike.
     #[serde(default = "yes")]
     pub near_dedup: bool,
+    /// Lines that stand in many of its documents are taken out: `true`, or a table of what is many. Off.
+    #[serde(default, skip_serializing_if = "Toggle::is_off")]
+    pub line_dedup: Toggle<LineDedup>,
     /// Whether `[fim]` turns its documents; yes.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub fim: bool,
@@ -177,6 +180,7 @@ impl CorpusRecipe {
             }
             source.source.check()?;
             source.filters.check()?;
+            source.line_dedup.get().map_or(Ok(()), LineDedup::check)?;
         }
         Ok(())
     }

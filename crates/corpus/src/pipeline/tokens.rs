@@ -8,12 +8,15 @@ use llama_pro_shards::ShardWriter;
 use llama_pro_text::FimForm;
 use serde::{Deserialize, Serialize};
 
-use super::read::PartRecord;
-use super::store::{Head, PartReader};
+use super::lines::PartLines;
+use super::read::{EXAMPLES, Example, PartRecord, excerpt};
+use super::store::{Head, LineReader, PartReader};
 use super::{Context, PART_RECORD, flow, parts, work};
 use crate::dedup::find_kept;
+use crate::dedup::lines::{Stripped, bit};
 use crate::document::{Meta, content_key};
 use crate::error::{Error, Result};
+use crate::report::LineReport;
 use crate::split::{is_validation, sample_key};
 
 /// The two sides of the split, as files are named.
@@ -25,6 +28,12 @@ pub(super) struct TokenRecord {
     pub(super) key: String,
     /// Documents, text bytes and tokens of both sides.
     pub(super) sides: [Tally; 2],
+    /// Repeated lines that were taken out.
+    #[serde(default)]
+    pub(super) lines: LineReport,
+    /// Documents of which nothing was left then: the first ones.
+    #[serde(default)]
+    pub(super) emptied: Vec<Example>,
     pub(super) sizes: Vec<(String, u64)>,
     #[serde(skip)]
     pub(super) dir: PathBuf,
@@ -58,6 +67,21 @@ pub(super) struct DocumentLine {
     pub(super) sample: Option<String>,
 }
 
+/// A document on its way to the tokenizer, and the place of its first line.
+type Stored = (Head, String, u64);
+
+enum Outcome {
+    Document {
+        document: Tokenised,
+        stripped: Stripped,
+    },
+    /// Only repeated lines.
+    Emptied {
+        example: Example,
+        stripped: Stripped,
+    },
+}
+
 struct Tokenised {
     side: usize,
     line: DocumentLine,
@@ -70,8 +94,9 @@ pub(super) fn part(
     source: usize,
     record: &PartRecord,
     fates: &[u8],
+    lines: Option<PartLines<'_>>,
 ) -> Result<TokenRecord> {
-    let key = key(context, source, record, fates)?;
+    let key = key(context, source, record, fates, lines)?;
     let dir = context.work.join("tokens").join(&key);
     if parts::is_there(&dir) {
         let mut done: TokenRecord = work::read_json(&dir.join(PART_RECORD))?;
@@ -89,21 +114,23 @@ pub(super) fn part(
     }
     flow::run(
         context.cancel,
-        |out| {
-            let mut reader = PartReader::open(&record.dir)?;
-            for &fate in fates {
-                let Some((head, text)) = reader.next()? else {
-                    return Err(Error::Work { path: record.dir.clone() });
-                };
-                let bytes = text.len();
-                if find_kept(fate) && !out.push((head, text), bytes) {
-                    break;
+        |out| read(record, fates, lines.is_some(), out),
+        |stored| one(context, source, lines, stored),
+        |outcome| {
+            let document = match outcome {
+                Outcome::Document { document, stripped } => {
+                    done.lines.add(stripped);
+                    document
                 }
-            }
-            Ok(())
-        },
-        |(head, text)| tokenise(context, source, head, &text),
-        |document| {
+                Outcome::Emptied { example, stripped } => {
+                    done.lines.add(stripped);
+                    done.lines.emptied += 1;
+                    if done.emptied.len() < EXAMPLES {
+                        done.emptied.push(example);
+                    }
+                    return Ok(());
+                }
+            };
             let tally = &mut done.sides[document.side];
             tally.documents += 1;
             tally.bytes += document.line.bytes;
@@ -117,6 +144,45 @@ pub(super) fn part(
     work::publish(folder, &dir, PART_RECORD, &done)?;
     done.dir = dir;
     Ok(done)
+}
+
+fn read(record: &PartRecord, fates: &[u8], lines: bool, out: &mut flow::Batches<Stored>) -> Result<()> {
+    let mut documents = PartReader::open(&record.dir)?;
+    let mut lines = lines.then(|| LineReader::open(&record.dir)).transpose()?;
+    let (mut first, mut hashes) = (0, Vec::new());
+    for &fate in fates {
+        let Some((head, text)) = documents.next()? else {
+            return Err(Error::Work { path: record.dir.clone() });
+        };
+        lines.as_mut().map_or(Ok(()), |lines| lines.next(&mut hashes))?;
+        let bytes = text.len();
+        if find_kept(fate) && !out.push((head, text, first), bytes) {
+            break;
+        }
+        first += hashes.len() as u64;
+    }
+    Ok(())
+}
+
+fn one(
+    context: &Context<'_>,
+    source: usize,
+    lines: Option<PartLines<'_>>,
+    (head, text, first): Stored,
+) -> Result<Outcome> {
+    let Some(lines) = lines else {
+        let document = tokenise(context, source, head, &text)?;
+        return Ok(Outcome::Document { document, stripped: Stripped::default() });
+    };
+    let mut stripped = lines.rule.strip(&text, |place| bit(lines.bits, first + place));
+    let left = std::mem::take(&mut stripped.text);
+    if left.trim().is_empty() {
+        let detail =
+            format!("{} lines, each in more than {} documents", stripped.lines, lines.rule.max_documents);
+        let example = Example { id: head.id, detail, excerpt: excerpt(&text) };
+        return Ok(Outcome::Emptied { example, stripped });
+    }
+    Ok(Outcome::Document { document: tokenise(context, source, head, &left)?, stripped })
 }
 
 fn tokenise(context: &Context<'_>, source: usize, head: Head, text: &str) -> Result<Tokenised> {
@@ -144,7 +210,13 @@ fn tokenise(context: &Context<'_>, source: usize, head: Head, text: &str) -> Res
     Ok(Tokenised { side: usize::from(held_out), line, tokens })
 }
 
-fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) -> Result<String> {
+fn key(
+    context: &Context<'_>,
+    source: usize,
+    record: &PartRecord,
+    fates: &[u8],
+    lines: Option<PartLines<'_>>,
+) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let split = &context.recipe.split;
     let sample = context.recipe.sources[source].max_tokens.is_some();
@@ -162,6 +234,12 @@ fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) 
     if let Some(fim) = context.fim(source) {
         let how = serde_json::to_vec(&("fim", &context.recipe.fim, fim.ids()));
         hasher.update(&how.map_err(|source| Error::Json { what: "the recipe", source })?);
+    }
+    if let Some(lines) = lines {
+        hasher.update(b"lines").update(&lines.rule.max_documents.to_le_bytes());
+        lines.bits.iter().for_each(|word| {
+            hasher.update(&word.to_le_bytes());
+        });
     }
     // Which documents are kept, not why others are not.
     for &fate in fates {

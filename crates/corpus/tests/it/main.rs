@@ -8,6 +8,7 @@ mod dedup;
 mod evaluator;
 mod fim;
 mod instructions;
+mod lines;
 mod math;
 mod parquet;
 mod pipeline;
