@@ -5,6 +5,7 @@
 //! equal documents the first in the order of the recipe is kept.
 
 mod groups;
+pub(crate) mod lines;
 mod minhash;
 mod union;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 pub(crate) use groups::{EXACT, Groups, NEAR, Reading, find, is_kept as find_kept};
+pub use lines::LineDedup;
 pub use minhash::{MinHash, optimal_bands};
 
 /// Deduplication over all sources.

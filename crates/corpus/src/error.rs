@@ -156,6 +156,9 @@ pub enum Error {
         /// "bos" or "eos".
         key: &'static str,
     },
+    /// `[fim]` cannot be had with this tokenizer, or has a rate that is none.
+    #[error("{0}")]
+    Fim(llama_pro_text::Error),
     /// Documents went missing between reading and counting: a fault of this program.
     #[error("{place}: {seen} came in, but {accounted} are accounted for; this is a bug")]
     Tally {

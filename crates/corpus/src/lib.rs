@@ -25,7 +25,7 @@ mod split;
 
 pub use cargo::CargoSource;
 pub use decontaminate::{Benchmark, Decontaminate, Kind, Match};
-pub use dedup::{Dedup, MinHash, Near, clusters, optimal_bands};
+pub use dedup::{Dedup, LineDedup, MinHash, Near, clusters, optimal_bands};
 pub use document::{Counts, Document, Documents, Loss, Meta, OnError};
 pub use error::{Error, Result};
 pub use instructions::{HELD_OUT, Instruction, held_out_instructions, training_instructions};
@@ -38,7 +38,8 @@ pub use prepare::{Manifest, OutputFile, PrepareOptions, Prepared, Side, prepare}
 pub use prepared::PreparedSource;
 pub use readers::{Fields, FilesSource, JsonlSource, ParquetSource, Paths, Split, TextSource};
 pub use report::{
-    ClusterSize, CorpusReport, DuplicateExample, Duplicates, RuleReport, SideReport, SourceReport,
+    ClusterSize, CorpusReport, DuplicateExample, Duplicates, FimReport, LineReport, RuleReport, SideReport,
+    SourceReport,
 };
 pub use source::{Environment, SourceKind, documents};
 pub use split::{is_validation, sample_key};

@@ -9,6 +9,7 @@
 mod account;
 mod finish;
 mod flow;
+mod lines;
 mod parts;
 mod read;
 mod recipe;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use llama_pro_shards::{Boundaries, RECORD_FORMAT, ShardsRecord};
-use llama_pro_text::Tokenizer;
+use llama_pro_text::{Fim, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::decontaminate::Decontaminator;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::filter::Licenses;
 use crate::report::CorpusReport;
 use crate::source::Environment;
+use lines::RepeatedLines;
 use parts::Part;
 pub(crate) use read::PartRecord;
 pub use read::{Contamination, Example};
@@ -96,6 +98,7 @@ struct Context<'a> {
     recipe: &'a CorpusRecipe,
     tokenizer: &'a Tokenizer,
     boundaries: Boundaries,
+    fim: Option<Fim>,
     minhash: Option<MinHash>,
     decontaminator: Option<Decontaminator>,
     licenses: Vec<Licenses>,
@@ -107,6 +110,11 @@ struct Context<'a> {
 impl Context<'_> {
     fn benchmark_digest(&self) -> &str {
         self.decontaminator.as_ref().map_or("", Decontaminator::digest)
+    }
+
+    /// What turns the documents of a source.
+    fn fim(&self, source: usize) -> Option<&Fim> {
+        self.fim.as_ref().filter(|_| self.recipe.sources[source].fim)
     }
 
     fn licenses(&self, source: usize) -> &Licenses {
@@ -123,6 +131,8 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     let recipe = job.recipe;
     recipe.check()?;
     let boundaries = boundaries(job)?;
+    let fim = recipe.fim.clone().map(|options| Fim::new(job.tokenizer, options)).transpose();
+    let fim = fim.map_err(Error::Fim)?;
     let out = job.environment.resolve(&recipe.out);
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let _lock = lock(&out)?;
@@ -139,6 +149,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         recipe,
         tokenizer: job.tokenizer,
         boundaries,
+        fim,
         minhash: recipe.dedup.near.as_ref().map(MinHash::new),
         decontaminator: decontaminator.map(|d| Decontaminator::load(d, job.environment)).transpose()?,
         licenses: recipe.sources.iter().map(|s| Licenses::of(s, job.environment)).collect(),
@@ -166,11 +177,22 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     let groups = dedup::find(&hashes, &recipe.dedup)?;
     let mut account = account::Account::new(&context, &parts, &records, &groups)?;
     let mut tokens: Vec<Vec<TokenRecord>> = recipe.sources.iter().map(|_| Vec::new()).collect();
+    let mut lines: Option<(usize, RepeatedLines<'_>)> = None;
     for (number, (part, record)) in parts.iter().zip(&records).enumerate() {
         told(Stage::Tokenize, number, all);
+        // The parts of a source come together, so the bits of one source at a time are in memory.
+        if let Some(rule) = recipe.sources[part.source].line_dedup.get()
+            && lines.as_ref().is_none_or(|(source, _)| *source != part.source)
+        {
+            let memory = recipe.dedup.memory;
+            let found = RepeatedLines::find(rule, part.source, &parts, &records, &groups, memory)?;
+            lines = Some((part.source, found));
+        }
+        let lines = lines.as_ref().filter(|(source, _)| *source == part.source);
+        let lines = lines.map(|(_, found)| found.part(number));
         let first = hashes.firsts[number] as usize;
         let fates = &groups.fates[first..first + record.counts.kept as usize];
-        tokens[part.source].push(tokens::part(&context, part.source, record, fates)?);
+        tokens[part.source].push(tokens::part(&context, part.source, record, fates, lines)?);
     }
     // Without its record the folder is not a prepared corpus, until it is whole again.
     let old = out.join(llama_pro_shards::RECORD_NAME);
@@ -193,7 +215,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         tokenizer: job.tokenizer.digest().to_owned(),
         vocab_size: job.tokenizer.vocab_size(),
         boundaries,
-        parameters: parameters(recipe, fingerprint)?,
+        parameters: parameters(&context, fingerprint)?,
         sources,
         shards,
     };
@@ -234,7 +256,7 @@ fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -
     });
     let rest = (
         "llama-pro corpus 2",
-        parameters(context.recipe, String::new())?,
+        parameters(context, String::new())?,
         context.tokenizer.digest(),
         context.tokenizer.vocab_size(),
         context.boundaries,
@@ -244,7 +266,8 @@ fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -
 }
 
 /// The recipe as shards.json has it: without what decides only where and how the work is done.
-fn parameters(recipe: &CorpusRecipe, fingerprint: String) -> Result<Map<String, Value>> {
+fn parameters(context: &Context<'_>, fingerprint: String) -> Result<Map<String, Value>> {
+    let recipe = context.recipe;
     let json = |source| Error::Json { what: "the recipe", source };
     let mut value = serde_json::to_value(recipe).map_err(json)?;
     let mut map = Map::new();
@@ -256,6 +279,10 @@ fn parameters(recipe: &CorpusRecipe, fingerprint: String) -> Result<Map<String, 
         written big-endian"
             .into(),
     );
+    if let Some([prefix, suffix, middle]) = context.fim.as_ref().map(Fim::ids) {
+        let ids = serde_json::json!({ "prefix": prefix, "suffix": suffix, "middle": middle });
+        map.insert("fim-ids".to_owned(), ids);
+    }
     if let Some(object) = value.as_object_mut() {
         for key in ["out", "tokenizer", "part-bytes", "keep-work"] {
             object.remove(key);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dedup::lines::Stripped;
 use crate::document::Counts;
 use crate::error::{Error, Result};
 use crate::filter::PiiCounts;
@@ -45,6 +46,12 @@ pub struct SourceReport {
     pub rules: Vec<RuleReport>,
     /// What was replaced.
     pub pii: PiiCounts,
+    /// Repeated lines that were taken out, where the recipe looks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<LineReport>,
+    /// Documents that fill-in-the-middle turned, where the recipe has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimReport>,
     /// What is trained on.
     pub train: SideReport,
     /// What is held out.
@@ -68,6 +75,54 @@ pub struct RuleReport {
     pub failed: bool,
     /// The first ones. Those of duplicates are with the duplicates.
     pub examples: Vec<Example>,
+}
+
+/// Lines that were taken out because they stand in many documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineReport {
+    /// Lines, each time one was taken out.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Documents of which nothing was left; they are among the dropped.
+    pub emptied: u64,
+    /// Three of the lines.
+    pub examples: Vec<String>,
+}
+
+impl LineReport {
+    /// Adds what was taken out of a document.
+    pub(crate) fn add(&mut self, stripped: Stripped) {
+        self.lines += stripped.lines;
+        self.bytes += stripped.bytes;
+        self.show(stripped.example);
+    }
+
+    /// Adds those of a part.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.emptied += other.emptied;
+        self.show(other.examples.iter().cloned());
+    }
+
+    fn show(&mut self, examples: impl IntoIterator<Item = String>) {
+        for example in examples {
+            let example: String = example.chars().take(200).collect();
+            if self.examples.len() < 3 && !self.examples.contains(&example) {
+                self.examples.push(example);
+            }
+        }
+    }
+}
+
+/// Documents that fill-in-the-middle turned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FimReport {
+    /// Prefix, suffix, middle.
+    pub psm: u64,
+    /// Suffix, then prefix and middle as one.
+    pub spm: u64,
 }
 
 /// One side of the split.

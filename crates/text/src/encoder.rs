@@ -44,7 +44,16 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, state: State::new() }
+        Self::of(tokenizer, State::new())
+    }
+
+    /// With a memory that was filled by encoding with the same tokenizer.
+    pub(crate) fn of(tokenizer: &'a Tokenizer, state: State) -> Self {
+        Self { tokenizer, state }
+    }
+
+    pub(crate) fn into_state(self) -> State {
+        self.state
     }
 
     /// The ids of a text: see [`Tokenizer::encode`].

@@ -51,7 +51,8 @@ pub struct Fim {
 }
 
 /// Which part a model is given first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FimForm {
     /// Prefix, suffix, middle.
     Psm,
@@ -117,6 +118,11 @@ impl Fim {
             }
         }
         Ok(Self { options, prefix, suffix, middle })
+    }
+
+    /// The ids before prefix, suffix and middle.
+    pub fn ids(&self) -> [u32; 3] {
+        [self.prefix, self.suffix, self.middle]
     }
 
     /// Where and how this document is cut; `None` where it stays as it is.

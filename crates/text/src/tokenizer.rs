@@ -158,11 +158,16 @@ impl Tokenizer {
         if self.shortcut.is_none() {
             return self.encode_plainly(text, ids);
         }
+        self.with_encoder(|encoder| encoder.encode_into(text, ids))
+    }
+
+    /// Lends an encoder whose memory of pieces is kept for the next caller, on whatever thread that is.
+    pub fn with_encoder<T>(&self, with: impl FnOnce(&mut Encoder<'_>) -> T) -> T {
         // What is in the lock is only memory, as good after a panic as before.
         let state = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut state = state.unwrap_or_else(State::new);
-        let done = self.encode_with(&mut state, text, true, ids);
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+        let mut encoder = Encoder::of(self, state.unwrap_or_else(State::new));
+        let done = with(&mut encoder);
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).push(encoder.into_state());
         done
     }
 

@@ -17,6 +17,11 @@ impl<T> Toggle<T> {
         self.0.as_ref()
     }
 
+    /// Whether it is off.
+    pub fn is_off(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Whether it is on.
     pub fn is_on(&self) -> bool {
         self.0.is_some()

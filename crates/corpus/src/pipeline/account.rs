@@ -21,6 +21,7 @@ const SHOWN_CONTAMINATIONS: usize = 1000;
 const EXACT_RULE: &str = "duplicate";
 const NEAR_RULE: &str = "near-duplicate";
 const OVER_RULE: &str = "over-max-tokens";
+const LINES_RULE: &str = "only-repeated-lines";
 
 /// The report in the making.
 pub(super) struct Account<'a> {
@@ -107,6 +108,13 @@ impl<'a> Account<'a> {
     pub(super) fn joined(&mut self, index: usize, joined: &Joined) -> Result<()> {
         let source = &mut self.report.sources[index];
         source.documents.drop_kept(OVER_RULE, joined.over_max_tokens);
+        source.documents.drop_kept(LINES_RULE, joined.lines.emptied);
+        if !joined.emptied.is_empty() {
+            let (rule, examples) = (LINES_RULE.to_owned(), joined.emptied.clone());
+            source.rules.push(RuleReport { rule, examples, ..RuleReport::default() });
+        }
+        let line_dedup = self.context.recipe.sources[index].line_dedup.is_on();
+        source.lines = line_dedup.then(|| joined.lines.clone());
         let written: u64 = joined.shards.iter().map(|shard| shard.documents).sum();
         let place = source.name.clone();
         if written != source.documents.kept || source.documents.seen != source.documents.accounted() {
@@ -122,6 +130,7 @@ impl<'a> Account<'a> {
         });
         source.train = sides.next().unwrap_or_default();
         source.validation = sides.next();
+        source.fim = self.context.fim(index).map(|_| joined.fim);
         let name = source.name.clone();
         let fraction = self.context.recipe.split.validation;
         if source.documents.kept == 0 {

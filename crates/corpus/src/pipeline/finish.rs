@@ -6,11 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, TokenShard};
+use llama_pro_text::FimForm;
 use tempfile::NamedTempFile;
 
 use super::Context;
+use super::read::{EXAMPLES, Example};
 use super::tokens::{DocumentLine, SIDES, TokenRecord};
 use crate::error::{Error, Result};
+use crate::report::{FimReport, LineReport};
 
 /// What the shards of one source hold.
 #[derive(Default)]
@@ -20,12 +23,21 @@ pub(super) struct Joined {
     /// Documents that the limit on tokens left out.
     pub(super) over_max_tokens: u64,
     pub(super) over_max_tokens_bytes: u64,
+    /// Repeated lines that were taken out, and of which documents nothing was left.
+    pub(super) lines: LineReport,
+    pub(super) emptied: Vec<Example>,
+    /// Documents that fill-in-the-middle turned.
+    pub(super) fim: FimReport,
 }
 
 /// Writes `NAME-train` and `NAME-validation` with `.bin`, `.idx`, `.hashes` and `.documents.jsonl.zst`.
 pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord]) -> Result<Joined> {
     let source = &context.recipe.sources[index];
     let mut joined = Joined::default();
+    for part in parts {
+        joined.lines.join(&part.lines);
+        joined.emptied.extend(part.emptied.iter().take(EXAMPLES - joined.emptied.len()).cloned());
+    }
     let sides = if context.recipe.split.validation > 0.0 { 2 } else { 1 };
     for (number, side) in SIDES.into_iter().take(sides).enumerate() {
         let name = format!("{}-{side}", source.name);
@@ -51,6 +63,11 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
                     shard.push(&tokens.document(document))?;
                     hashes.push(hash(&line.hash, part)?)?;
                     text_bytes += line.bytes;
+                    match line.fim {
+                        Some(FimForm::Psm) => joined.fim.psm += 1,
+                        Some(FimForm::Spm) => joined.fim.spm += 1,
+                        None => {}
+                    }
                     lines.push(&DocumentLine { sample: None, ..line })?;
                 } else {
                     joined.over_max_tokens += 1;

@@ -114,6 +114,10 @@ pub(super) fn key(
     let near = recipe.dedup.near.as_ref().filter(|_| source.near_dedup);
     let rest = (&recipe.on_error, recipe.max_document_bytes, near, benchmarks);
     add(&serde_json::to_vec(&rest).map_err(json("the recipe"))?);
+    if let Some(rule) = source.line_dedup.get() {
+        add(b"lines");
+        add(&(rule.min_chars as u64).to_le_bytes());
+    }
     for (file, digest) in part.listing.files.iter().zip(&digests) {
         add(file.id.as_bytes());
         add(file.loss.map_or("", Loss::name).as_bytes());

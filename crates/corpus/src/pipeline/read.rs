@@ -39,6 +39,9 @@ pub(crate) struct PartRecord {
     pub(super) contaminated: Vec<Contamination>,
     /// Band hashes per document.
     pub(super) bands: usize,
+    /// Hashes of lines.
+    #[serde(default)]
+    pub(super) lines: u64,
     /// Files of the part and their sizes.
     pub(super) sizes: Vec<(String, u64)>,
     /// The folder; not written, since the work folder may be moved.
@@ -65,6 +68,11 @@ pub struct Contamination {
     /// What it holds.
     #[serde(flatten)]
     pub found: Match,
+}
+
+/// The beginning of a text, for an example.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT).collect()
 }
 
 /// What becomes of one item.
@@ -118,7 +126,7 @@ fn fill(context: &Context<'_>, part: &Part, keyed: &Keyed, dir: &Path) -> Result
     let source = &recipe.sources[part.source];
     let minhash = context.minhash.as_ref().filter(|_| source.near_dedup);
     let bands = minhash.map_or(0, MinHash::bands);
-    let mut writer = PartWriter::new(dir, bands)?;
+    let mut writer = PartWriter::new(dir, bands, source.line_dedup.is_on())?;
     let files = part.listing.files.len();
     let inputs = part.listing.files.iter().zip(&keyed.digests).filter(|_| files <= NAMED_FILES);
     let digest = |bytes: &[u8; 32]| format!("blake3:{}", blake3::Hash::from_bytes(*bytes).to_hex());
@@ -168,8 +176,7 @@ fn fill(context: &Context<'_>, part: &Part, keyed: &Keyed, dir: &Path) -> Result
 
 fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item) -> Result<Outcome> {
     let out = |rule, failed, id: String, detail: String, text: &str| {
-        let excerpt = text.chars().take(EXCERPT).collect();
-        let example = Example { id, detail, excerpt };
+        let example = Example { id, detail, excerpt: excerpt(text) };
         Ok(Outcome::Out { rule, failed, example, contamination: None })
     };
     let document = match item {
@@ -192,8 +199,7 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
     }
     if let Some(found) = context.decontaminator.as_ref().and_then(|d| d.find(&document)) {
         let detail = format!("{} {}: {}", found.benchmark, found.item, found.text);
-        let excerpt = document.text.chars().take(EXCERPT).collect();
-        let example = Example { id: document.id, detail, excerpt };
+        let example = Example { id: document.id, detail, excerpt: excerpt(&document.text) };
         return Ok(Outcome::Out { rule: "contaminated", failed: false, example, contamination: Some(found) });
     }
     let pii = source.filters.replace_pii(&mut document.text);
@@ -205,7 +211,8 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
     let text_bytes = document.text.len() as u64;
     let head = Head { id: document.id, meta: document.meta };
     let record = Stored::record(&head, &document.text)?;
-    Ok(Outcome::Kept { stored: Stored { record, content, bands }, text_bytes, nuls, pii })
+    let lines = source.line_dedup.get().map_or_else(Vec::new, |rule| rule.hashes(&document.text));
+    Ok(Outcome::Kept { stored: Stored { record, content, bands, lines }, text_bytes, nuls, pii })
 }
 
 impl PartRecord {
@@ -214,6 +221,7 @@ impl PartRecord {
             Outcome::Kept { stored, text_bytes, nuls, pii } => {
                 writer.push(&stored)?;
                 self.counts.kept += 1;
+                self.lines += stored.lines.len() as u64;
                 self.counts.bytes += text_bytes;
                 self.counts.nuls_removed += nuls;
                 self.pii.add(&pii);

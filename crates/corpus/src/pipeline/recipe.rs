@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::Decontaminate;
-use crate::dedup::Dedup;
+use crate::dedup::{Dedup, LineDedup};
 use crate::document::OnError;
 use crate::error::{Error, Result};
-use crate::filter::Filters;
+use crate::filter::{Filters, Toggle};
 use crate::source::SourceKind;
+use llama_pro_text::FimOptions;
 
 /// Everything that decides the bytes of a prepared corpus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub struct CorpusRecipe {
     /// Which benchmarks must not be in the corpus. Left out: none is looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decontaminate: Option<Decontaminate>,
+    /// Fill-in-the-middle: training documents turned so that a model learns to write what stands between two given
+    /// parts. Held-out documents stay as they are. Left out: none is turned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fim: Option<FimOptions>,
     /// The run that the corpus is for; only the report's epochs depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
@@ -63,6 +68,12 @@ pub struct CorpusSource {
     /// Whether near duplicates are looked for among its documents; yes. Texts made from templates are all alike.
     #[serde(default = "yes")]
     pub near_dedup: bool,
+    /// Lines that stand in many of its documents are taken out: `true`, or a table of what is many. Off.
+    #[serde(default, skip_serializing_if = "Toggle::is_off")]
+    pub line_dedup: Toggle<LineDedup>,
+    /// Whether `[fim]` turns its documents; yes.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub fim: bool,
     /// Rules that its documents must pass. None by default.
     #[serde(default)]
     pub filters: Filters,
@@ -116,6 +127,11 @@ const fn yes() -> bool {
     true
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
 const fn one() -> f64 {
     1.0
 }
@@ -164,6 +180,7 @@ impl CorpusRecipe {
             }
             source.source.check()?;
             source.filters.check()?;
+            source.line_dedup.get().map_or(Ok(()), LineDedup::check)?;
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! `documents.zst` holds one record per document: length and JSON of what is known of it, length and bytes of its
 //! text. `contents.bin` holds 16 bytes per document. `bands.bin` holds the band hashes of 1,024 documents at a time,
-//! band by band, so that one band of all documents is read without the others and writing needs no memory.
+//! band by band, so that one band of all documents is read without the others and writing needs no memory. Where
+//! repeated lines are looked for, `lines.bin` holds for each document a number and so many hashes of lines.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -32,6 +33,8 @@ pub(super) struct Stored {
     pub(super) content: u128,
     /// One hash per band.
     pub(super) bands: Vec<u64>,
+    /// One hash per long line; none where repeated lines are not looked for.
+    pub(super) lines: Vec<u64>,
 }
 
 impl Stored {
@@ -53,6 +56,7 @@ pub(super) struct PartWriter {
     documents: zstd::stream::write::Encoder<'static, BufWriter<File>>,
     contents: BufWriter<File>,
     bands: BufWriter<File>,
+    lines: Option<BufWriter<File>>,
     chunk: Vec<u64>,
     per_document: usize,
 }
@@ -60,13 +64,14 @@ pub(super) struct PartWriter {
 const DOCUMENTS: &str = "documents.zst";
 const CONTENTS: &str = "contents.bin";
 const BANDS: &str = "bands.bin";
+const LINES: &str = "lines.bin";
 
 fn create(path: &Path) -> Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 18, File::create(path).map_err(Error::io("write", path))?))
 }
 
 impl PartWriter {
-    pub(super) fn new(dir: &Path, bands: usize) -> Result<Self> {
+    pub(super) fn new(dir: &Path, bands: usize, lines: bool) -> Result<Self> {
         let path = dir.join(DOCUMENTS);
         let io = || Error::io("write", &path);
         let mut documents = zstd::stream::write::Encoder::new(create(&path)?, 1).map_err(io())?;
@@ -75,6 +80,7 @@ impl PartWriter {
             documents,
             contents: create(&dir.join(CONTENTS))?,
             bands: create(&dir.join(BANDS))?,
+            lines: lines.then(|| create(&dir.join(LINES))).transpose()?,
             dir: dir.to_owned(),
             chunk: Vec::new(),
             per_document: bands,
@@ -88,6 +94,11 @@ impl PartWriter {
         };
         self.documents.write_all(&document.record).map_err(io(DOCUMENTS))?;
         self.contents.write_all(&document.content.to_le_bytes()).map_err(io(CONTENTS))?;
+        if let Some(lines) = &mut self.lines {
+            let mut write = |bytes: &[u8]| lines.write_all(bytes).map_err(io(LINES));
+            write(&(document.lines.len() as u32).to_le_bytes())?;
+            document.lines.iter().try_for_each(|hash| write(&hash.to_le_bytes()))?;
+        }
         debug_assert_eq!(document.bands.len(), self.per_document);
         self.chunk.extend_from_slice(&document.bands);
         if self.per_document > 0 && self.chunk.len() == CHUNK * self.per_document {
@@ -113,7 +124,9 @@ impl PartWriter {
         let path = self.dir.join(DOCUMENTS);
         let documents = self.documents.finish().map_err(Error::io("write", &path))?;
         let mut sizes = Vec::new();
-        for (name, file) in [(DOCUMENTS, documents), (CONTENTS, self.contents), (BANDS, self.bands)] {
+        let mut files = vec![(DOCUMENTS, documents), (CONTENTS, self.contents), (BANDS, self.bands)];
+        files.extend(self.lines.map(|lines| (LINES, lines)));
+        for (name, file) in files {
             let path = self.dir.join(name);
             let file = file.into_inner().map_err(|error| Error::io("write", &path)(error.into_error()))?;
             file.sync_all().map_err(Error::io("write", &path))?;
@@ -170,6 +183,34 @@ pub(super) fn contents(dir: &Path, each: &mut dyn FnMut(u128)) -> Result<()> {
         each(u128::from_le_bytes(hash));
     }
     Ok(())
+}
+
+/// Reads the hashes of lines of a part, document by document.
+pub(super) struct LineReader {
+    path: PathBuf,
+    file: BufReader<File>,
+}
+
+impl LineReader {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(LINES);
+        let file = File::open(&path).map_err(Error::io("read", &path))?;
+        Ok(Self { file: BufReader::with_capacity(1 << 17, file), path })
+    }
+
+    /// The hashes of the next document.
+    pub(super) fn next(&mut self, hashes: &mut Vec<u64>) -> Result<()> {
+        let damaged = |_| Error::Work { path: self.path.clone() };
+        hashes.clear();
+        let mut number = [0; 4];
+        self.file.read_exact(&mut number).map_err(damaged)?;
+        for _ in 0..u32::from_le_bytes(number) {
+            let mut hash = [0; 8];
+            self.file.read_exact(&mut hash).map_err(damaged)?;
+            hashes.push(u64::from_le_bytes(hash));
+        }
+        Ok(())
+    }
 }
 
 /// Calls `each` with the hash of every document of a part in one band of so many.

@@ -5,14 +5,18 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use llama_pro_shards::ShardWriter;
+use llama_pro_text::FimForm;
 use serde::{Deserialize, Serialize};
 
-use super::read::PartRecord;
-use super::store::{Head, PartReader};
+use super::lines::PartLines;
+use super::read::{EXAMPLES, Example, PartRecord, excerpt};
+use super::store::{Head, LineReader, PartReader};
 use super::{Context, PART_RECORD, flow, parts, work};
 use crate::dedup::find_kept;
+use crate::dedup::lines::{Stripped, bit};
 use crate::document::{Meta, content_key};
 use crate::error::{Error, Result};
+use crate::report::LineReport;
 use crate::split::{is_validation, sample_key};
 
 /// The two sides of the split, as files are named.
@@ -24,6 +28,12 @@ pub(super) struct TokenRecord {
     pub(super) key: String,
     /// Documents, text bytes and tokens of both sides.
     pub(super) sides: [Tally; 2],
+    /// Repeated lines that were taken out.
+    #[serde(default)]
+    pub(super) lines: LineReport,
+    /// Documents of which nothing was left then: the first ones.
+    #[serde(default)]
+    pub(super) emptied: Vec<Example>,
     pub(super) sizes: Vec<(String, u64)>,
     #[serde(skip)]
     pub(super) dir: PathBuf,
@@ -49,9 +59,27 @@ pub(super) struct DocumentLine {
     pub(super) tokens: u64,
     /// 128 bits of the blake3 hash of the text.
     pub(super) hash: String,
+    /// In which form fill-in-the-middle turned it; only where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fim: Option<FimForm>,
     /// Its place in the order in which a limited sample is taken; only where there is a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sample: Option<String>,
+}
+
+/// A document on its way to the tokenizer, and the place of its first line.
+type Stored = (Head, String, u64);
+
+enum Outcome {
+    Document {
+        document: Tokenised,
+        stripped: Stripped,
+    },
+    /// Only repeated lines.
+    Emptied {
+        example: Example,
+        stripped: Stripped,
+    },
 }
 
 struct Tokenised {
@@ -66,8 +94,9 @@ pub(super) fn part(
     source: usize,
     record: &PartRecord,
     fates: &[u8],
+    lines: Option<PartLines<'_>>,
 ) -> Result<TokenRecord> {
-    let key = key(context, source, record, fates)?;
+    let key = key(context, source, record, fates, lines)?;
     let dir = context.work.join("tokens").join(&key);
     if parts::is_there(&dir) {
         let mut done: TokenRecord = work::read_json(&dir.join(PART_RECORD))?;
@@ -83,24 +112,25 @@ pub(super) fn part(
     for (writer, side) in writers.iter_mut().zip(SIDES) {
         *writer = Some(Side::new(folder.path(), side, context.tokenizer.vocab_size())?);
     }
-    let sample = context.recipe.sources[source].max_tokens.is_some();
     flow::run(
         context.cancel,
-        |out| {
-            let mut reader = PartReader::open(&record.dir)?;
-            for &fate in fates {
-                let Some((head, text)) = reader.next()? else {
-                    return Err(Error::Work { path: record.dir.clone() });
-                };
-                let bytes = text.len();
-                if find_kept(fate) && !out.push((head, text), bytes) {
-                    break;
+        |out| read(record, fates, lines.is_some(), out),
+        |stored| one(context, source, lines, stored),
+        |outcome| {
+            let document = match outcome {
+                Outcome::Document { document, stripped } => {
+                    done.lines.add(stripped);
+                    document
                 }
-            }
-            Ok(())
-        },
-        |(head, text)| tokenise(context, head, &text, sample),
-        |document| {
+                Outcome::Emptied { example, stripped } => {
+                    done.lines.add(stripped);
+                    done.lines.emptied += 1;
+                    if done.emptied.len() < EXAMPLES {
+                        done.emptied.push(example);
+                    }
+                    return Ok(());
+                }
+            };
             let tally = &mut done.sides[document.side];
             tally.documents += 1;
             tally.bytes += document.line.bytes;
@@ -116,25 +146,77 @@ pub(super) fn part(
     Ok(done)
 }
 
-fn tokenise(context: &Context<'_>, head: Head, text: &str, sample: bool) -> Result<Tokenised> {
+fn read(record: &PartRecord, fates: &[u8], lines: bool, out: &mut flow::Batches<Stored>) -> Result<()> {
+    let mut documents = PartReader::open(&record.dir)?;
+    let mut lines = lines.then(|| LineReader::open(&record.dir)).transpose()?;
+    let (mut first, mut hashes) = (0, Vec::new());
+    for &fate in fates {
+        let Some((head, text)) = documents.next()? else {
+            return Err(Error::Work { path: record.dir.clone() });
+        };
+        lines.as_mut().map_or(Ok(()), |lines| lines.next(&mut hashes))?;
+        let bytes = text.len();
+        if find_kept(fate) && !out.push((head, text, first), bytes) {
+            break;
+        }
+        first += hashes.len() as u64;
+    }
+    Ok(())
+}
+
+fn one(
+    context: &Context<'_>,
+    source: usize,
+    lines: Option<PartLines<'_>>,
+    (head, text, first): Stored,
+) -> Result<Outcome> {
+    let Some(lines) = lines else {
+        let document = tokenise(context, source, head, &text)?;
+        return Ok(Outcome::Document { document, stripped: Stripped::default() });
+    };
+    let mut stripped = lines.rule.strip(&text, |place| bit(lines.bits, first + place));
+    let left = std::mem::take(&mut stripped.text);
+    if left.trim().is_empty() {
+        let detail =
+            format!("{} lines, each in more than {} documents", stripped.lines, lines.rule.max_documents);
+        let example = Example { id: head.id, detail, excerpt: excerpt(&text) };
+        return Ok(Outcome::Emptied { example, stripped });
+    }
+    Ok(Outcome::Document { document: tokenise(context, source, head, &left)?, stripped })
+}
+
+fn tokenise(context: &Context<'_>, source: usize, head: Head, text: &str) -> Result<Tokenised> {
     let Head { id, meta } = head;
-    let ids = context.tokenizer.encode(text).map_err(|source| Error::Tokenize { id: id.clone(), source })?;
-    let marks = &context.boundaries;
-    let tokens: Vec<u32> = marks.bos.into_iter().chain(ids).chain(marks.eos).collect();
     let split = &context.recipe.split;
+    let held_out = is_validation(text, split.validation, split.seed);
+    let marks = &context.boundaries;
+    let mut tokens: Vec<u32> = marks.bos.into_iter().collect();
+    let encoded = match context.fim(source).filter(|_| !held_out) {
+        Some(fim) => context.tokenizer.with_encoder(|encoder| fim.encode_into(encoder, text, &mut tokens)),
+        None => context.tokenizer.encode_into(text, &mut tokens).map(|()| None),
+    };
+    let fim = encoded.map_err(|source| Error::Tokenize { id: id.clone(), source })?;
+    tokens.extend(marks.eos);
+    let sample = context.recipe.sources[source].max_tokens.is_some();
     let line = DocumentLine {
         id,
         meta,
         bytes: text.len() as u64,
         tokens: tokens.len() as u64,
         hash: format!("{:032x}", content_key(text)),
+        fim,
         sample: sample.then(|| format!("{:032x}", sample_key(text, split.seed))),
     };
-    let side = usize::from(is_validation(text, split.validation, split.seed));
-    Ok(Tokenised { side, line, tokens })
+    Ok(Tokenised { side: usize::from(held_out), line, tokens })
 }
 
-fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) -> Result<String> {
+fn key(
+    context: &Context<'_>,
+    source: usize,
+    record: &PartRecord,
+    fates: &[u8],
+    lines: Option<PartLines<'_>>,
+) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let split = &context.recipe.split;
     let sample = context.recipe.sources[source].max_tokens.is_some();
@@ -149,6 +231,16 @@ fn key(context: &Context<'_>, source: usize, record: &PartRecord, fates: &[u8]) 
     );
     let rest = serde_json::to_vec(&rest).map_err(|source| Error::Json { what: "the recipe", source })?;
     hasher.update(&rest);
+    if let Some(fim) = context.fim(source) {
+        let how = serde_json::to_vec(&("fim", &context.recipe.fim, fim.ids()));
+        hasher.update(&how.map_err(|source| Error::Json { what: "the recipe", source })?);
+    }
+    if let Some(lines) = lines {
+        hasher.update(b"lines").update(&lines.rule.max_documents.to_le_bytes());
+        lines.bits.iter().for_each(|word| {
+            hasher.update(&word.to_le_bytes());
+        });
+    }
     // Which documents are kept, not why others are not.
     for &fate in fates {
         hasher.update(&[u8::from(find_kept(fate))]);

@@ -112,6 +112,17 @@ fn rules(source: &SourceReport) -> String {
         })
         .collect();
     let mut content = table("Documents by rule", &["rule", "what", "documents"], &rows);
+    if let Some(lines) = &source.lines {
+        let (n, bytes, emptied) = (number(lines.lines), number(lines.bytes), number(lines.emptied));
+        content.push_str(&paragraph(&format!(
+            "Repeated lines: {n} were taken out, {bytes} bytes; nothing was left of {emptied} documents. For example:"
+        )));
+        content.push_str(&verbatim(&lines.examples.join("\n")));
+    }
+    if let Some(fim) = source.fim {
+        let (psm, spm) = (number(fim.psm), number(fim.spm));
+        content.push_str(&paragraph(&format!("Fill-in-the-middle: {psm} documents as PSM, {spm} as SPM.")));
+    }
     let pii = &source.pii;
     if pii.emails + pii.ips + pii.keys > 0 {
         let (emails, ips, keys) = (number(pii.emails), number(pii.ips), number(pii.keys));

@@ -161,6 +161,30 @@ fn neither_threads_nor_the_order_of_listing_change_a_byte() {
 }
 
 #[test]
+fn a_small_memory_for_sorting_changes_no_byte() {
+    // 1 MiB, the least, sorts 32,768 documents at a time: two passes for the whole, two for each band.
+    let small = "[dedup]\nmemory = 1_048_576\n[dedup.near]\nbands = 4\nrows = 4\nngram = 2\n[[sources]]\n\
+        name = \"web\"\nsource = { kind = \"jsonl\", path = \"web.jsonl\" }\n";
+    let n = 70_000;
+    let line = |i: usize| {
+        let text = match i % 10 {
+            0 => format!("v{} the same", i / 7),
+            1 => format!("w{} w{} w{} tail {}", i / 50, i / 50 + 1, i / 50 + 2, i % 3),
+            _ => format!("a{i} b{} c{}", i * 31, i * 17),
+        };
+        serde_json::json!({ "text": text }).to_string() + "\n"
+    };
+    let lines: String = (0..n).map(line).collect();
+    let results = [small.to_owned(), small.replace("1_048_576", "268_435_456")].map(|toml| {
+        let dir = folder(&[("web.jsonl", lines.as_bytes())]);
+        let report = run(&toml, dir.path()).unwrap().report;
+        assert!(report.duplicates.exact > 1000 && report.duplicates.near > 1000, "{:?}", report.duplicates);
+        outputs(dir.path())
+    });
+    assert!(results[0] == results[1]);
+}
+
+#[test]
 fn a_run_that_is_stopped_anywhere_goes_on_and_ends_with_the_same_bytes() {
     let whole = two_sources();
     run(TWO, whole.path()).unwrap();
