@@ -33,4 +33,5 @@ for cell in node.cells:
 body, _ = MarkdownExporter().from_notebook_node(node)
 for pattern, flags in ((r'!\[[^\]]*\]\(.*?(".*")?\)', 0), (r"<img[^>]*>", 0), (r"<video.*?</video>|<script.*?</script>|<iframe.*?</iframe>", re.DOTALL)):
     body = re.sub(re.compile(pattern, flags), "", body)
+body = "\n".join(line.rstrip() for line in body.split("\n")).rstrip("\n") + "\n"  # white space at ends is not compared
 open(sys.argv[1] + "/notebook.ipynb", "w").write(text + "\n"); open(sys.argv[1] + "/notebook.md", "w").write(body)
