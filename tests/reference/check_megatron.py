@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Reads token shards of ours with other programs' own readers and compares every token with a reader written here from the layout.
 usage: check_megatron.py PREFIX...     PREFIX.bin and PREFIX.idx; prints one line per reader and shard, exits 1 on a difference
-Readers: Megatron-core's IndexedDataset (pip install megatron-core), and datatrove's DatatroveFileDataset, which is what nanotron's
-Nanoset reads tokens with (pip install datatrove). What is not installed is named and left out; at least one must be there."""
-import struct, sys
+Readers: Megatron-core's IndexedDataset (pip install megatron-core), and datatrove's DatatroveFolderDataset over a folder of *.ds files,
+which is what nanotron's Nanoset reads tokens with (pip install datatrove); PREFIX.bin is linked as such a file. What is not installed is named and left out; at least one must be there."""
+import inspect, os, struct, sys, tempfile
 import numpy as np
 
 def plain(prefix):
@@ -25,11 +25,17 @@ def megatron(prefix, documents, ends, tokens):
     return f"{len(documents)} sequences"
 
 def nanoset(prefix, documents, ends, tokens):
-    from datatrove.utils.dataset import DatatroveFileDataset
-    length = max(1, min(127, len(tokens) // 3)); data = DatatroveFileDataset(prefix + ".bin", seq_len=length, token_size=tokens.itemsize)
-    assert len(data) == len(tokens) // (length + 1), (len(data), len(tokens))
-    for i in range(len(data)):
-        assert np.array_equal(np.asarray(data[i]["input_ids"]), tokens[i * (length + 1) : (i + 1) * (length + 1)].astype(np.int64))
+    from datatrove.utils.dataset import DatatroveFolderDataset
+    length = max(1, min(127, len(tokens) // 3))
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(os.path.abspath(prefix + ".bin"), os.path.join(folder, "shard.ds"))
+        # The first argument has had two names; older versions take the pattern with the folder before it, as Nanoset gives it.
+        old = "folder_path" in inspect.signature(DatatroveFolderDataset.__init__).parameters
+        pattern = os.path.join(folder, "*.ds") if old else "*.ds"
+        data = DatatroveFolderDataset(folder, length, filename_pattern=pattern, recursive=False, token_size=tokens.itemsize, shuffle=True)
+        assert len(data) == len(tokens) // (length + 1), (len(data), len(tokens))
+        for i in range(len(data)):
+            assert np.array_equal(np.asarray(data[i]["input_ids"]), tokens[i * (length + 1) : (i + 1) * (length + 1)].astype(np.int64))
     return f"{len(data)} rows of {length} + 1"
 
 used = failed = 0

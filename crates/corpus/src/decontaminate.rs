@@ -5,15 +5,17 @@
 //! for prose, after GPT-3 and its successors), or all words of a text that has fewer. Texts of very few words are
 //! passed over: `return x + y` is in every corpus.
 
+mod benchmark;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::readers::{Limits, LineReader, lookup};
+use crate::readers::lookup;
 use crate::source::Environment;
 
 /// What is looked for.
@@ -36,7 +38,7 @@ pub struct Decontaminate {
     pub benchmarks: Vec<Benchmark>,
 }
 
-/// One benchmark file: JSON lines, plain or compressed.
+/// One benchmark file: JSON lines, a JSON array of objects, or .csv; plain, .gz or .zst.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Benchmark {
@@ -46,7 +48,10 @@ pub struct Benchmark {
     pub path: PathBuf,
     /// Fields whose texts are looked for; a list counts as all its texts. Dots lead into objects.
     pub fields: Vec<String>,
-    /// The field that names an item in the report. Default: its line.
+    /// Whether the first row of a .csv names its columns; yes. Without, they are "1", "2" and so on.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub header: bool,
+    /// The field that names an item in the report. Default: its line, or its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// "code" or "text".
@@ -74,6 +79,15 @@ pub struct Match {
     pub words: usize,
     /// The document's text from the first to the last of them.
     pub text: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 const fn ten() -> usize {
@@ -216,21 +230,12 @@ struct Loader {
 
 impl Loader {
     fn read(&mut self, benchmark: &Benchmark, path: &std::path::Path, n: usize) -> Result<()> {
-        let limits = Limits { max_line_bytes: 64 << 20, key: "64 MiB", max_ratio: 1000 };
-        let mut reader = LineReader::open(path, limits)?;
-        let mut line = Vec::new();
         let mut found = 0;
-        while reader.next_line(&mut line)? {
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let object: Map<String, Value> = serde_json::from_slice(&line)
-                .map_err(|error| reader.error(crate::Loss::NotJson, format!("not a JSON object: {error}")))?;
-            let id = benchmark.id.as_ref().and_then(|id| lookup(&object, id));
-            let id = match id {
+        benchmark::items(benchmark, path, &mut |number, object| {
+            let id = match benchmark.id.as_ref().and_then(|id| lookup(&object, id)) {
                 Some(Value::String(id)) => id.clone(),
                 Some(other) => other.to_string(),
-                None => reader.line().to_string(),
+                None => number.to_string(),
             };
             let item = self.items.len() as u32;
             self.items.push((benchmark.name.clone(), id));
@@ -244,11 +249,11 @@ impl Loader {
                 }
                 found += 1;
             }
-        }
+        })?;
         if found == 0 {
             let fields = benchmark.fields.join(", ");
             let message =
-                format!("benchmark `{}`: no line of {} has {fields}", benchmark.name, path.display());
+                format!("benchmark `{}`: no item of {} has {fields}", benchmark.name, path.display());
             return Err(Error::Setting { key: "fields", message });
         }
         Ok(())
@@ -320,66 +325,4 @@ fn hashes(text: &str) -> Vec<Word> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::document::Meta;
-
-    fn document(text: &str) -> Document {
-        Document { id: "d".to_owned(), text: text.to_owned(), meta: Meta::default() }
-    }
-
-    /// Words as strings, by another way.
-    fn words(text: &str) -> Vec<String> {
-        let lower = text.to_lowercase();
-        let split = lower.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        split.filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn it_finds_what_a_plain_comparison_of_words_finds() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("b.jsonl");
-        let texts = [
-            "One two three four five six seven eight nine ten eleven.",
-            "alpha BETA gamma delta epsilon",
-            "too short",
-        ];
-        let lines: Vec<String> = texts.iter().map(|t| serde_json::json!({"q": t}).to_string()).collect();
-        std::fs::write(&path, lines.join("\n")).unwrap();
-        let benchmark =
-            Benchmark { name: "b".into(), path, fields: vec!["q".into()], id: None, kind: Kind::Code };
-        let recipe = Decontaminate {
-            code_words: 8,
-            text_words: 13,
-            min_words: 5,
-            ignore: vec![],
-            benchmarks: vec![benchmark],
-        };
-        let all = Decontaminator::load(&recipe, &Environment::default()).unwrap();
-        let vocabulary: Vec<String> = words(&texts.join(" "));
-        let mut state = 7u64;
-        let mut hits = 0;
-        for round in 0..4000usize {
-            // Mostly pieces of the benchmarks, with a word changed now and then.
-            let mut text = Vec::new();
-            for i in 0..20 {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let jump = (state >> 33).is_multiple_of(12);
-                let at = if jump { (state >> 40) as usize } else { round + i };
-                text.push(vocabulary[at % vocabulary.len()].to_uppercase());
-            }
-            let text = text.join(", ");
-            let has = |piece: &[String]| words(&text).windows(piece.len()).any(|w| w == piece);
-            let expected = words(texts[0]).windows(8).any(has) || has(&words(texts[1]));
-            let found = all.find(&document(&text));
-            assert_eq!(found.is_some(), expected, "{text}");
-            if let Some(found) = found {
-                hits += 1;
-                assert!(has(&words(&found.text)));
-                assert_eq!(words(&found.text).len(), found.words);
-            }
-        }
-        assert!((400..3600).contains(&hits), "{hits}");
-        assert!(all.find(&document("too short")).is_none());
-    }
-}
+mod tests;

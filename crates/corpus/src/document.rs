@@ -35,6 +35,9 @@ pub struct Meta {
     /// Programming or natural language, in lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// Stars of its repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stars: Option<u64>,
 }
 
 /// What happens when an input cannot be read or used.
@@ -176,6 +179,12 @@ pub(crate) enum Item {
 impl Item {
     pub(crate) fn lost(id: String, loss: Loss) -> Self {
         Self::Lost { id, loss, detail: String::new() }
+    }
+
+    /// Larger than a limit, whose key in the recipe is named.
+    pub(crate) fn too_large(id: String, bytes: u64, limit: u64, key: &str) -> Self {
+        let detail = format!("{bytes} bytes, at most {limit} ({key})");
+        Self::Lost { id, loss: Loss::TooLarge, detail }
     }
 }
 

@@ -6,7 +6,9 @@
 mod algebraic;
 mod code;
 mod encoded;
+mod extensions;
 mod license;
+mod notebook;
 mod pii;
 mod repetition;
 mod stats;
@@ -17,11 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
 use crate::error::{Error, Result};
+use crate::pipeline::CorpusSource;
+use crate::source::Environment;
 pub use algebraic::AlgebraicStack;
-pub use code::{Stack, StarCoder, StarCoder2};
+pub use code::{CharsPerToken, Stack, StarCoder, StarCoder2};
 pub use encoded::{Encoded, Generated};
+pub(crate) use extensions::Extensions;
 pub use license::LicenseRule;
-pub(crate) use license::Licenses;
+use license::Licenses;
 pub use pii::{Pii, PiiCounts};
 pub use repetition::GopherRepetition;
 use stats::Stats;
@@ -72,33 +77,63 @@ pub(crate) struct Against {
 /// The outcome of one rule.
 pub(crate) type Verdict = Result<(), Against>;
 
+/// What rules of one source look things up in.
+#[derive(Default)]
+pub(crate) struct Aids {
+    licenses: Licenses,
+    extensions: Option<Extensions>,
+}
+
+impl Aids {
+    /// Those that the rules of a source ask for.
+    pub(crate) fn of(source: &CorpusSource, environment: &Environment) -> Result<Self> {
+        let table = source.filters.starcoder.get().and_then(|rule| rule.per_extension.as_ref());
+        let table = table.map(|path| Extensions::load(&environment.resolve(path))).transpose()?;
+        Ok(Self { licenses: Licenses::of(source, environment), extensions: table })
+    }
+
+    /// Over what was read from files that the recipe names; licences lie among the documents.
+    pub(crate) fn digest(&self) -> &str {
+        self.extensions.as_ref().map_or("", Extensions::digest)
+    }
+}
+
+/// The rule on characters per token, for a document of so many.
+pub(crate) fn judge_tokens(rule: &CharsPerToken, document: &Document, tokens: usize) -> Verdict {
+    rule.judge(&document.text, document.meta.language.as_deref().unwrap_or_default(), tokens)
+}
+
 /// Refuses unless it holds.
 pub(crate) fn demand(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Against { rule, detail: detail() }) }
 }
 
 impl Filters {
-    /// Takes the document through all rules that are on, in the order above; C4 takes lines out of it.
-    pub(crate) fn judge(&self, document: &mut Document, licenses: &Licenses) -> Verdict {
+    /// Takes the document through all rules that are on, in the order above but for characters per token; C4 takes
+    /// lines out of it.
+    pub(crate) fn judge(&self, document: &mut Document, aids: &Aids) -> Verdict {
         if let Some(rule) = self.license.get() {
-            rule.judge(document, licenses)?;
+            rule.judge(document, &aids.licenses)?;
         }
-        let language = document.meta.language.as_deref().unwrap_or_default();
+        let meta = &document.meta;
+        let (language, path) = (meta.language.as_deref().unwrap_or_default(), meta.path.as_deref());
         let text = &document.text;
         if let Some(rule) = self.generated.get() {
             rule.judge(text)?;
         }
         if self.stack.is_on() || self.starcoder.is_on() || self.starcoder2.is_on() {
             let stats = Stats::of(text);
-            self.stack.get().map_or(Ok(()), |rule| rule.judge(text, language, &stats))?;
-            self.starcoder.get().map_or(Ok(()), |rule| rule.judge(text, language, &stats))?;
+            self.stack.get().map_or(Ok(()), |rule| rule.judge(text, language, meta, &stats))?;
+            let table = aids.extensions.as_ref();
+            self.starcoder.get().map_or(Ok(()), |rule| rule.judge(text, language, path, &stats, table))?;
             self.starcoder2.get().map_or(Ok(()), |rule| rule.judge(language, &stats))?;
         }
         if let Some(rule) = self.encoded.get() {
             rule.judge(text)?;
         }
         if let Some(rule) = self.algebraic_stack.get() {
-            rule.judge(text, language, document.meta.path.as_deref())?;
+            let markdown = rule.judge(text, language, path)?;
+            document.text = markdown.unwrap_or_else(|| std::mem::take(&mut document.text));
         }
         if let Some(rule) = self.c4.get() {
             document.text = rule.judge(&document.text)?;
@@ -111,6 +146,17 @@ impl Filters {
             document.text = rule.judge(&document.text)?;
         }
         Ok(())
+    }
+
+    /// The rule on characters per token, where it is on and has a number for this document's language.
+    pub(crate) fn chars_per_token(&self, document: &Document) -> Option<&CharsPerToken> {
+        let rule = self.stack.get()?.chars_per_token.get()?;
+        rule.0.contains_key(document.meta.language.as_deref()?).then_some(rule)
+    }
+
+    /// Whether the tokenizer has a say in what is dropped.
+    pub(crate) fn asks_tokenizer(&self) -> bool {
+        self.stack.get().is_some_and(|rule| rule.chars_per_token.is_on())
     }
 
     /// Replaces what is private; how is a function of the document.

@@ -9,6 +9,7 @@
 mod account;
 mod finish;
 mod flow;
+mod hashes;
 mod lines;
 mod parts;
 mod read;
@@ -25,14 +26,14 @@ use llama_pro_text::{Fim, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::decontaminate::Decontaminator;
-use crate::dedup::{self, Groups, MinHash, Reading};
+use crate::dedup::{self, MinHash};
 use crate::error::{Error, Result};
-use crate::filter::Licenses;
+use crate::filter::Aids;
 use crate::report::CorpusReport;
 use crate::source::Environment;
+use hashes::PartHashes;
 use lines::RepeatedLines;
 use parts::Part;
-pub(crate) use read::PartRecord;
 pub use read::{Contamination, Example};
 pub use recipe::{CorpusRecipe, CorpusSource, SplitOptions, Training};
 use tokens::TokenRecord;
@@ -101,7 +102,7 @@ struct Context<'a> {
     fim: Option<Fim>,
     minhash: Option<MinHash>,
     decontaminator: Option<Decontaminator>,
-    licenses: Vec<Licenses>,
+    aids: Vec<Aids>,
     out: &'a Path,
     work: PathBuf,
     cancel: &'a AtomicBool,
@@ -117,8 +118,14 @@ impl Context<'_> {
         self.fim.as_ref().filter(|_| self.recipe.sources[source].fim)
     }
 
-    fn licenses(&self, source: usize) -> &Licenses {
-        &self.licenses[source]
+    /// What decides over the documents of a source besides themselves and the recipe.
+    fn outside(&self, source: usize) -> parts::Outside<'_> {
+        let asks_tokenizer = self.recipe.sources[source].filters.asks_tokenizer();
+        parts::Outside {
+            benchmarks: self.benchmark_digest(),
+            aids: self.aids[source].digest(),
+            tokenizer: if asks_tokenizer { self.tokenizer.digest() } else { "" },
+        }
     }
 }
 
@@ -152,7 +159,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         fim,
         minhash: recipe.dedup.near.as_ref().map(MinHash::new),
         decontaminator: decontaminator.map(|d| Decontaminator::load(d, job.environment)).transpose()?,
-        licenses: recipe.sources.iter().map(|s| Licenses::of(s, job.environment)).collect(),
+        aids: recipe.sources.iter().map(|s| Aids::of(s, job.environment)).collect::<Result<_>>()?,
         out: &out,
         work,
         cancel: job.cancel,
@@ -232,7 +239,7 @@ fn prepared(context: &Context<'_>, parts: &mut [Part]) -> Result<Option<CorpusRe
     let mut keys = Vec::new();
     for part in parts {
         let source = &context.recipe.sources[part.source];
-        keys.push(parts::key(context.recipe, source, context.benchmark_digest(), part)?.key);
+        keys.push(parts::key(context.recipe, source, &context.outside(part.source), part)?.key);
     }
     let fingerprint = fingerprint(context, keys.iter().map(String::as_str))?;
     if record.parameters.get("fingerprint").and_then(Value::as_str) != Some(&fingerprint) {
@@ -317,79 +324,4 @@ fn lock(out: &Path) -> Result<std::fs::File> {
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy { path: out.to_owned() }),
         Err(std::fs::TryLockError::Error(source)) => Err(Error::io("lock", &path)(source)),
     }
-}
-
-/// The hashes of all parts, as deduplication reads them.
-struct PartHashes<'a> {
-    parts: &'a [PartRecord],
-    /// Number of the first document of each part, and of all documents.
-    firsts: Vec<u32>,
-}
-
-impl<'a> PartHashes<'a> {
-    fn new(parts: &'a [PartRecord]) -> Result<Self> {
-        let mut firsts = vec![0u32];
-        for part in parts {
-            let last = firsts.last().copied().unwrap_or(0);
-            let next = u32::try_from(part.counts.kept).ok().and_then(|kept| last.checked_add(kept));
-            let message = || "expected at most 4,294,967,295 documents in one corpus".to_owned();
-            firsts.push(next.ok_or_else(|| Error::Setting { key: "sources", message: message() })?);
-        }
-        Ok(Self { parts, firsts })
-    }
-}
-
-impl Reading for PartHashes<'_> {
-    fn documents(&self) -> usize {
-        self.firsts.last().map_or(0, |&n| n as usize)
-    }
-
-    fn bands(&self) -> usize {
-        self.parts.iter().map(|part| part.bands).max().unwrap_or(0)
-    }
-
-    fn contents(&self, each: &mut dyn FnMut(u32, u128)) -> Result<()> {
-        for (part, &first) in self.parts.iter().zip(&self.firsts) {
-            let mut document = first;
-            store::contents(&part.dir, &mut |hash| {
-                each(document, hash);
-                document += 1;
-            })?;
-        }
-        Ok(())
-    }
-
-    fn band(&self, band: usize, each: &mut dyn FnMut(u32, u64)) -> Result<()> {
-        for (part, &first) in self.parts.iter().zip(&self.firsts).filter(|(part, _)| part.bands > 0) {
-            let mut document = first;
-            store::band(&part.dir, part.counts.kept as usize, band, part.bands, &mut |hash| {
-                each(document, hash);
-                document += 1;
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// For the account: the documents with these numbers, by reading no more parts than hold one of them.
-fn look_up(
-    parts: &[PartRecord],
-    groups: &Groups,
-) -> Result<std::collections::BTreeMap<u32, (String, String)>> {
-    let hashes = PartHashes::new(parts)?;
-    let wanted = groups.examples.iter().flat_map(|&(dropped, kept, _)| [dropped, kept]);
-    let mut found: std::collections::BTreeMap<u32, (String, String)> =
-        wanted.map(|number| (number, Default::default())).collect();
-    for (part, &first) in parts.iter().zip(&hashes.firsts) {
-        let end = first + part.counts.kept as u32;
-        let Some((&last, _)) = found.range(first..end).next_back() else { continue };
-        let mut reader = store::PartReader::open(&part.dir)?;
-        for number in first..=last {
-            let (head, text) = reader.next()?.ok_or_else(|| Error::Work { path: part.dir.clone() })?;
-            if let Some(entry) = found.get_mut(&number) {
-                *entry = (head.id, text.chars().take(200).collect());
-            }
-        }
-    }
-    Ok(found)
 }

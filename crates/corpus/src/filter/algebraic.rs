@@ -9,7 +9,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::stats::{Stats, ratio};
-use super::{Verdict, demand};
+use super::{Against, Verdict, demand, notebook};
 
 /// Selects by the document's language; documents of other languages are dropped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,11 +21,13 @@ pub struct AlgebraicStack {
     pub max_bytes: usize,
     /// Share of digits among the characters that are no white space at most; 0.5. In C++ 0.1.
     pub max_digits: f64,
+    /// Notebooks become Markdown, without images, tracebacks and scripts; yes. Others than those of format 4 are dropped.
+    pub notebooks_to_markdown: bool,
 }
 
 impl Default for AlgebraicStack {
     fn default() -> Self {
-        Self { language: None, max_bytes: 1_048_575, max_digits: 0.5 }
+        Self { language: None, max_bytes: 1_048_575, max_digits: 0.5, notebooks_to_markdown: true }
     }
 }
 
@@ -41,8 +43,28 @@ static SECTION: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\\(?:part|chapter|section|subsection|subsubsection|paragraph)\b").ok());
 
 impl AlgebraicStack {
-    pub(super) fn judge(&self, text: &str, language: &str, path: Option<&str>) -> Verdict {
+    /// Gives the Markdown of a notebook.
+    pub(super) fn judge(
+        &self,
+        text: &str,
+        language: &str,
+        path: Option<&str>,
+    ) -> Result<Option<String>, Against> {
         let language = self.language.as_deref().unwrap_or(language);
+        if !matches!(language, "jupyter-notebook" | "jupyter notebook") {
+            return self.judge_code(text, language, path).map(|()| None);
+        }
+        let marks = ["\\begin{equation}", "\\begin{align}", "import sympy", "from sympy"];
+        let lower = text.to_lowercase();
+        import(marks.iter().any(|mark| lower.contains(mark)))?;
+        if !self.notebooks_to_markdown {
+            return Ok(None);
+        }
+        let refuse = |detail| Against { rule: "algebraic-stack/notebook", detail };
+        notebook::to_markdown(text).map(Some).map_err(refuse)
+    }
+
+    fn judge_code(&self, text: &str, language: &str, path: Option<&str>) -> Verdict {
         let imports = |keywords: &[&str], names: &str| {
             names.split(' ').any(|name| keywords.iter().any(|word| text.contains(&format!("{word} {name}"))))
         };
@@ -97,10 +119,6 @@ impl AlgebraicStack {
                 demand(!manual, "algebraic-stack/tex-manual", || "in latex/, or of gnuplot".to_owned())?;
                 let sections = SECTION.as_ref().is_some_and(|section| section.is_match(text));
                 demand(sections, "algebraic-stack/tex-sections", || "no sectioning command".to_owned())
-            }
-            "jupyter-notebook" | "jupyter notebook" => {
-                let marks = ["\\begin{equation}", "\\begin{align}", "import sympy", "from sympy"];
-                import(marks.iter().any(|mark| text.contains(mark)))
             }
             "lean" | "isabelle" | "agda" | "idris" | "gap" | "fortran" | "coq" | "matlab" | "mathematica" => {
                 self.standard(text, self.max_digits)

@@ -3,10 +3,14 @@
 //! The first two follow bigcode-dataset's `preprocessing/filtering.py`, the third the paper of StarCoder2 and The
 //! Stack v2 (arXiv 2402.19173, section 3). Rules that speak of languages go by the document's language.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::stats::{Stats, ratio};
-use super::{Verdict, demand};
+use super::{Extensions, Toggle, Verdict, demand};
+use crate::document::Meta;
 
 /// The Stack and SantaCoder, and before them Codex: lines and characters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,16 +25,57 @@ pub struct Stack {
     /// Share of comments and docstrings among the characters, at least and at most. Off; SantaCoder has 0.01 and 0.8.
     /// Known for Python, and for languages whose comments are `//` and `/* */`; others pass.
     pub comments: Option<[f64; 2]>,
+    /// Characters per token of the recipe's tokenizer at least, by language; other languages pass. Off; `true` takes
+    /// SantaCoder's numbers, which were chosen for its own tokenizer.
+    #[serde(skip_serializing_if = "Toggle::is_off")]
+    pub chars_per_token: Toggle<CharsPerToken>,
+    /// Stars of the repository at least; where they are not known, they are 0. Off; SantaCoder has 6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_stars: Option<u64>,
+}
+
+/// Language to least characters per token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CharsPerToken(pub BTreeMap<String, f64>);
+
+impl Default for CharsPerToken {
+    fn default() -> Self {
+        let all = [("python", 2.5), ("java", 2.9), ("javascript", 2.6)];
+        Self(all.into_iter().map(|(language, least)| (language.to_owned(), least)).collect())
+    }
+}
+
+impl CharsPerToken {
+    /// Of a text of this language with so many tokens.
+    pub(super) fn judge(&self, text: &str, language: &str, tokens: usize) -> Verdict {
+        let Some(&least) = self.0.get(language) else { return Ok(()) };
+        let share = ratio(text.chars().count(), tokens);
+        demand(share >= least, "stack/chars-per-token", || {
+            format!("{share:.3} characters per token, at least {least}")
+        })
+    }
 }
 
 impl Default for Stack {
     fn default() -> Self {
-        Self { max_line_length: 1000, max_mean_line_length: 100.0, min_alphanumeric: 0.25, comments: None }
+        Self {
+            max_line_length: 1000,
+            max_mean_line_length: 100.0,
+            min_alphanumeric: 0.25,
+            comments: None,
+            chars_per_token: Toggle::default(),
+            min_stars: None,
+        }
     }
 }
 
 impl Stack {
-    pub(super) fn judge(&self, text: &str, language: &str, stats: &Stats) -> Verdict {
+    pub(super) fn judge(&self, text: &str, language: &str, meta: &Meta, stats: &Stats) -> Verdict {
+        if let Some(least) = self.min_stars {
+            let stars = meta.stars.unwrap_or(0);
+            demand(stars >= least, "stack/min-stars", || format!("{stars} stars, at least {least}"))?;
+        }
         longest("stack/max-line-length", stats, self.max_line_length)?;
         mean("stack/max-mean-line-length", stats, self.max_mean_line_length)?;
         let share = ratio(stats.alphanumeric, stats.chars);
@@ -59,6 +104,10 @@ pub struct StarCoder {
     pub min_alphabetic: f64,
     /// Languages that the rules on lines leave alone.
     pub long_lines: Vec<String>,
+    /// BigCode's table of rules by language and extension, `visual_inspection.csv`: instead of the three above, which
+    /// languages the rules on lines leave alone, and the least share of letters. Off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_extension: Option<PathBuf>,
     /// Drop files with `<?xml version=` in their first 100 characters; yes.
     pub no_xml: bool,
     /// HTML: share of the visible text, more than; 0.2.
@@ -78,6 +127,7 @@ impl Default for StarCoder {
             max_mean_line_length: 100.0,
             min_alphabetic: 0.25,
             long_lines: words("html json markdown text tex xml"),
+            per_extension: None,
             no_xml: true,
             min_html_visible: 0.2,
             min_html_text: 100,
@@ -88,15 +138,26 @@ impl Default for StarCoder {
 }
 
 impl StarCoder {
-    pub(super) fn judge(&self, text: &str, language: &str, stats: &Stats) -> Verdict {
-        if !self.long_lines.iter().any(|name| name == language) {
-            longest("starcoder/max-line-length", stats, self.max_line_length)?;
-            mean("starcoder/max-mean-line-length", stats, self.max_mean_line_length)?;
-        }
+    pub(super) fn judge(
+        &self,
+        text: &str,
+        language: &str,
+        path: Option<&str>,
+        stats: &Stats,
+        extensions: Option<&Extensions>,
+    ) -> Verdict {
         let share = ratio(stats.alphabetic, stats.chars);
-        demand(share >= self.min_alphabetic, "starcoder/min-alphabetic", || {
-            format!("letters {share:.3}, at least {}", self.min_alphabetic)
-        })?;
+        if let Some(table) = extensions {
+            table.judge(language, path, stats, self.max_mean_line_length)?;
+        } else {
+            if !self.long_lines.iter().any(|name| name == language) {
+                longest("starcoder/max-line-length", stats, self.max_line_length)?;
+                mean("starcoder/max-mean-line-length", stats, self.max_mean_line_length)?;
+            }
+            demand(share >= self.min_alphabetic, "starcoder/min-alphabetic", || {
+                format!("letters {share:.3}, at least {}", self.min_alphabetic)
+            })?;
+        }
         let head: String = text.chars().take(100).collect();
         demand(!(self.no_xml && head.contains("<?xml version=")), "starcoder/no-xml", || {
             "an XML file".to_owned()
@@ -188,13 +249,13 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-fn longest(rule: &'static str, stats: &Stats, most: usize) -> Verdict {
+pub(super) fn longest(rule: &'static str, stats: &Stats, most: usize) -> Verdict {
     demand(stats.longest_line <= most, rule, || {
         format!("longest line {} characters, at most {most}", stats.longest_line)
     })
 }
 
-fn mean(rule: &'static str, stats: &Stats, most: f64) -> Verdict {
+pub(super) fn mean(rule: &'static str, stats: &Stats, most: f64) -> Verdict {
     let mean = stats.mean_line();
     demand(mean <= most, rule, || format!("lines of {mean:.1} characters on average, at most {most}"))
 }

@@ -10,9 +10,9 @@ use crate::document::Meta;
 /// The rule that takes a text, or "".
 fn judged(filters: &str, language: &str, text: &str) -> &'static str {
     let filters: Filters = toml::from_str(filters).unwrap();
-    let meta = Meta { path: None, license: Vec::new(), language: Some(language.to_owned()) };
+    let meta = Meta { language: Some(language.to_owned()), ..Meta::default() };
     let mut document = Document { id: "d".to_owned(), text: text.to_owned(), meta };
-    filters.judge(&mut document, &Licenses::default()).map_or_else(|against| against.rule, |()| "")
+    filters.judge(&mut document, &Aids::default()).map_or_else(|against| against.rule, |()| "")
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn c4_and_openwebmath_take_lines_out() {
     let take = |filters: &str, text: &str| {
         let filters: Filters = toml::from_str(filters).unwrap();
         let mut document = Document { id: String::new(), text: text.to_owned(), meta: Meta::default() };
-        filters.judge(&mut document, &Licenses::default()).unwrap();
+        filters.judge(&mut document, &Aids::default()).unwrap();
         document.text
     };
     let good = prose(6);
@@ -207,13 +207,62 @@ fn c4_and_openwebmath_take_lines_out() {
 }
 
 #[test]
+fn stars_and_characters_per_token_are_santacoders() {
+    let judge = |stars: Option<u64>| {
+        let filters: Filters = toml::from_str("stack = { min-stars = 6 }").unwrap();
+        let meta = Meta { stars, ..Meta::default() };
+        let mut document = Document { id: String::new(), text: "a = 1".to_owned(), meta };
+        filters.judge(&mut document, &Aids::default()).map_or_else(|against| against.rule, |()| "")
+    };
+    assert_eq!([judge(Some(6)), judge(Some(5)), judge(None)], ["", "stack/min-stars", "stack/min-stars"]);
+    let judge = |stack: &str, language: &str, chars: usize, tokens: usize| {
+        let filters: Filters = toml::from_str(stack).unwrap();
+        let meta = Meta { language: Some(language.to_owned()), ..Meta::default() };
+        let document = Document { id: String::new(), text: "é".repeat(chars), meta };
+        let rule = filters.chars_per_token(&document);
+        rule.map(|rule| judge_tokens(rule, &document, tokens).is_ok())
+    };
+    let on = "stack = { chars-per-token = true }";
+    for (language, chars) in [("python", 25), ("java", 29), ("javascript", 26)] {
+        assert_eq!(judge(on, language, chars, 10), Some(true), "{language}");
+        assert_eq!(judge(on, language, chars - 1, 10), Some(false), "{language}");
+        assert_eq!(judge("stack = true", language, 1, 10), None);
+    }
+    assert_eq!(judge(on, "c", 1, 10), None);
+    assert_eq!(judge("stack = { chars-per-token = { c = 2.0 } }", "c", 20, 10), Some(true));
+    assert_eq!(judge("stack = { chars-per-token = { c = 2.0 } }", "python", 1, 10), None);
+}
+
+#[test]
+fn notebooks_of_mathematics_become_markdown() {
+    let notebook = |source: &str| {
+        serde_json::json!({ "nbformat": 4, "cells": [{ "cell_type": "markdown", "source": [source] }] })
+            .to_string()
+    };
+    let judge = |rule: &str, text: &str| {
+        let filters: Filters = toml::from_str(rule).unwrap();
+        let meta = Meta { language: Some("jupyter-notebook".to_owned()), ..Meta::default() };
+        let mut document = Document { id: String::new(), text: text.to_owned(), meta };
+        let verdict = filters.judge(&mut document, &Aids::default());
+        (verdict.map_or_else(|against| against.rule, |()| ""), document.text)
+    };
+    let on = "algebraic-stack = true";
+    let equation = notebook("\\begin{Equation} x \\end{Equation} <img src='a.png'>!");
+    assert_eq!(judge(on, &equation), ("", "\\begin{Equation} x \\end{Equation} !\n".to_owned()));
+    assert_eq!(judge(on, &notebook("no such thing")).0, "algebraic-stack/import");
+    assert_eq!(judge(on, "import sympy").0, "algebraic-stack/notebook");
+    let off = "algebraic-stack = { notebooks-to-markdown = false }";
+    assert_eq!(judge(off, &equation), ("", equation.clone()));
+}
+
+#[test]
 fn licences_are_taken_from_metadata_and_text() {
     let judge = |license: &[&str], text: &str, rule: &str| {
         let filters: Filters = toml::from_str(rule).unwrap();
         let license = license.iter().map(|&l| l.to_owned()).collect();
-        let meta = Meta { path: None, license, language: None };
+        let meta = Meta { license, ..Meta::default() };
         let mut document = Document { id: String::new(), text: text.to_owned(), meta };
-        filters.judge(&mut document, &Licenses::default()).map_or_else(|against| against.rule, |()| "")
+        filters.judge(&mut document, &Aids::default()).map_or_else(|against| against.rule, |()| "")
     };
     assert_eq!(judge(&["mit"], "", "license = true"), "");
     assert_eq!(judge(&["GPL-3.0", "ISC"], "", "license = true"), "");

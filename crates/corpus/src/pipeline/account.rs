@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use llama_pro_shards::SourceRecord;
 
+use super::Context;
 use super::finish::Joined;
+use super::hashes::look_up;
 use super::parts::Part;
 use super::read::{EXAMPLES, Example, PartRecord};
-use super::{Context, look_up};
 use crate::dedup::{EXACT, Groups, NEAR};
 use crate::error::{Error, Result};
 use crate::report::{

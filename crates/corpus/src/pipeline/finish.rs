@@ -1,11 +1,11 @@
 //! The tokens of all parts joined into the shards of each source.
 
 use std::fs::{File, Permissions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, TokenShard};
+use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, TokenType};
 use llama_pro_text::FimForm;
 use tempfile::NamedTempFile;
 
@@ -49,18 +49,15 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
         let mut lines = Lines::new(context.out, &name)?;
         let mut text_bytes = 0;
         for part in parts {
-            let tokens = TokenShard::open(&part.dir.join(side))?;
-            let mut document = 0;
+            let mut tokens = PartTokens::open(context, part, side)?;
             each_line(part, side, |line| {
                 let taken = match (&last, &line.sample) {
                     (Some(last), Some(place)) => place <= last,
                     _ => true,
                 };
+                let document = tokens.next(line.tokens)?;
                 if taken {
-                    if document >= tokens.n_documents() {
-                        return Err(Error::Work { path: part.dir.clone() });
-                    }
-                    shard.push(&tokens.document(document))?;
+                    shard.push(document)?;
                     hashes.push(hash(&line.hash, part)?)?;
                     text_bytes += line.bytes;
                     match line.fim {
@@ -73,12 +70,9 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
                     joined.over_max_tokens += 1;
                     joined.over_max_tokens_bytes += line.bytes;
                 }
-                document += 1;
                 Ok(())
             })?;
-            if document != tokens.n_documents() {
-                return Err(Error::Work { path: part.dir.clone() });
-            }
+            tokens.end()?;
         }
         lines.finish()?;
         let hashes = hashes.finish()?;
@@ -87,6 +81,55 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
         joined.shards.push(record);
     }
     Ok(joined)
+}
+
+/// The tokens of one side of a part, read once from front to back. A map of the file would count as memory, part by
+/// part up to the size of the largest.
+struct PartTokens {
+    file: BufReader<File>,
+    path: PathBuf,
+    token_type: TokenType,
+    bytes: Vec<u8>,
+    tokens: Vec<u32>,
+}
+
+impl PartTokens {
+    fn open(context: &Context<'_>, part: &TokenRecord, side: &str) -> Result<Self> {
+        let path = part.dir.join(format!("{side}.bin"));
+        let file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(Error::io("read", &path))?);
+        let token_type = TokenType::for_vocabulary(context.tokenizer.vocab_size());
+        Ok(Self { file, path, token_type, bytes: Vec::new(), tokens: Vec::new() })
+    }
+
+    /// The next document, of so many tokens.
+    fn next(&mut self, tokens: u64) -> Result<&[u32]> {
+        let bytes = tokens.saturating_mul(self.token_type.bytes() as u64);
+        self.bytes.clear();
+        let got = (&mut self.file).take(bytes).read_to_end(&mut self.bytes);
+        if got.map_err(Error::io("read", &self.path))? as u64 != bytes {
+            return Err(Error::Work { path: self.path.clone() });
+        }
+        self.tokens.clear();
+        match self.token_type {
+            TokenType::U16 => {
+                let all = self.bytes.as_chunks().0;
+                self.tokens.extend(all.iter().map(|&two| u32::from(u16::from_le_bytes(two))));
+            }
+            TokenType::I32 => {
+                let all = self.bytes.as_chunks().0;
+                self.tokens.extend(all.iter().map(|&four| u32::from_le_bytes(four)));
+            }
+        }
+        Ok(&self.tokens)
+    }
+
+    /// Refuses tokens that belong to no document.
+    fn end(mut self) -> Result<()> {
+        match self.file.fill_buf().map_err(Error::io("read", &self.path))?.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Work { path: self.path }),
+        }
+    }
 }
 
 /// The last place of the shortest beginning of the order with at least `limit` tokens. 24 bytes of memory for each

@@ -82,12 +82,20 @@ pub(super) struct Keyed {
     pub(super) digests: Vec<[u8; 32]>,
 }
 
+/// Digests of what decides over documents besides themselves and the recipe; empty where nothing does.
+pub(super) struct Outside<'a> {
+    pub(super) benchmarks: &'a str,
+    /// Files that rules read.
+    pub(super) aids: &'a str,
+    pub(super) tokenizer: &'a str,
+}
+
 /// The key of a part: content of its files, names, and whatever decides what becomes of them. Where files lie, and
 /// which other files there are, has no part in it. A file that cannot be read is marked so.
 pub(super) fn key(
     recipe: &CorpusRecipe,
     source: &CorpusSource,
-    benchmarks: &str,
+    outside: &Outside<'_>,
     part: &mut Part,
 ) -> Result<Keyed> {
     let results: Vec<Result<[u8; 32]>> = part.listing.files.par_iter().map(digest).collect();
@@ -112,8 +120,13 @@ pub(super) fn key(
     add(&serde_json::to_vec(&reading(&source.source)?).map_err(json("the source"))?);
     add(&serde_json::to_vec(&source.filters).map_err(json("the filters"))?);
     let near = recipe.dedup.near.as_ref().filter(|_| source.near_dedup);
-    let rest = (&recipe.on_error, recipe.max_document_bytes, near, benchmarks);
+    let rest = (&recipe.on_error, recipe.max_document_bytes, near, outside.benchmarks);
     add(&serde_json::to_vec(&rest).map_err(json("the recipe"))?);
+    if !(outside.aids.is_empty() && outside.tokenizer.is_empty()) {
+        add(b"outside");
+        add(outside.aids.as_bytes());
+        add(outside.tokenizer.as_bytes());
+    }
     if let Some(rule) = source.line_dedup.get() {
         add(b"lines");
         add(&(rule.min_chars as u64).to_le_bytes());

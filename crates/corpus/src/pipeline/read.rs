@@ -13,7 +13,7 @@ use crate::decontaminate::Match;
 use crate::dedup::MinHash;
 use crate::document::{Counts, Document, Item, Loss, OnError, content_key, normalise};
 use crate::error::{Error, Result};
-use crate::filter::PiiCounts;
+use crate::filter::{PiiCounts, judge_tokens};
 
 /// Examples that are kept of each rule.
 pub(super) const EXAMPLES: usize = 3;
@@ -85,7 +85,7 @@ enum Outcome {
 pub(super) fn part(context: &Context<'_>, part: &mut Part) -> Result<PartRecord> {
     let source = &context.recipe.sources[part.source];
     loop {
-        let keyed = parts::key(context.recipe, source, context.benchmark_digest(), part)?;
+        let keyed = parts::key(context.recipe, source, &context.outside(part.source), part)?;
         let dir = context.work.join("parts").join(&keyed.key);
         if let Some(record) = there(&dir)? {
             return Ok(record);
@@ -194,7 +194,13 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
     if document.text.trim().is_empty() {
         return out(Loss::Empty.name(), false, document.id, String::new(), "");
     }
-    if let Err(against) = source.filters.judge(&mut document, context.licenses(part.source)) {
+    let mut verdict = source.filters.judge(&mut document, &context.aids[part.source]);
+    if let (Ok(()), Some(rule)) = (&verdict, source.filters.chars_per_token(&document)) {
+        let ids = context.tokenizer.encode(&document.text);
+        let ids = ids.map_err(|source| Error::Tokenize { id: document.id.clone(), source })?;
+        verdict = judge_tokens(rule, &document, ids.len());
+    }
+    if let Err(against) = verdict {
         return out(against.rule, false, document.id, against.detail, &document.text);
     }
     if let Some(found) = context.decontaminator.as_ref().and_then(|d| d.find(&document)) {

@@ -154,10 +154,12 @@ impl CorpusRecipe {
             let found = self.split.validation;
             return refuse("split.validation", format!("expected at least 0 and less than 1, found {found}"));
         }
-        for (key, value) in [("part-bytes", self.part_bytes), ("max-document-bytes", self.max_document_bytes)]
+        // The work folder stores the length of a document in 32 bits.
+        for (key, value, most) in
+            [("part-bytes", self.part_bytes, 40), ("max-document-bytes", self.max_document_bytes, 32)]
         {
-            if !(1..=1 << 40).contains(&value) {
-                return refuse(key, format!("expected 1 to 2^40 bytes, found {value}"));
+            if !(1..1 << most).contains(&value) {
+                return refuse(key, format!("expected 1 to 2^{most} - 1 bytes, found {value}"));
             }
         }
         if self.sources.is_empty() {

@@ -20,12 +20,15 @@ pub struct Fields {
     pub license: Option<String>,
     /// Holds the language, a text.
     pub language: Option<String>,
+    /// Holds the stars of the repository, a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stars: Option<String>,
 }
 
 impl Fields {
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        [&self.path, &self.license, &self.language].into_iter().flatten().map(String::as_str)
+        [&self.path, &self.license, &self.language, &self.stars].into_iter().flatten().map(String::as_str)
     }
 
     /// What a record says.
@@ -37,7 +40,14 @@ impl Fields {
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             _ => Vec::new(),
         };
-        Meta { path: text(&self.path), license, language: text(&self.language).map(|l| l.to_lowercase()) }
+        Meta {
+            path: text(&self.path),
+            license,
+            language: text(&self.language).map(|l| l.to_lowercase()),
+            // The Stack's parquet files have it as a floating-point number.
+            stars: find(&self.stars)
+                .and_then(|stars| stars.as_u64().or_else(|| stars.as_f64().map(|stars| stars as u64))),
+        }
     }
 }
 

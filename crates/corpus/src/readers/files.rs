@@ -123,8 +123,13 @@ impl<F: FnMut(&str, &str) -> Result<String, Loss>> Iterator for FileItems<F> {
         Some(Ok(match text.and_then(|text| (self.convert)(&file.id, &text)) {
             Ok(text) => {
                 let language = listing::language(&file.path);
-                let meta = Meta { path: Some(file.id.clone()), license: Vec::new(), language };
+                let meta = Meta { path: Some(file.id.clone()), language, ..Meta::default() };
                 Item::Document(Document { id: file.id, text, meta })
+            }
+            Err(Loss::TooLarge) => {
+                // It has grown since it was listed, where that was less.
+                let bytes = file.len.max(self.max_file_bytes.saturating_add(1));
+                Item::too_large(file.id, bytes, self.max_file_bytes, "max-file-bytes")
             }
             Err(loss) => Item::lost(file.id, loss),
         }))

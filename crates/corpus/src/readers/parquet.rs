@@ -151,8 +151,9 @@ impl RowItems {
                 row: open.row,
                 message,
             })?;
-            if text.len() as u64 > self.max_document_bytes {
-                return Ok(Some(Item::lost(id, Loss::TooLarge)));
+            let (bytes, limit) = (text.len() as u64, self.max_document_bytes);
+            if bytes > limit {
+                return Ok(Some(Item::too_large(id, bytes, limit, "max-document-bytes")));
             }
             return Ok(Some(Item::Document(Document { id, text, meta })));
         }

@@ -96,6 +96,36 @@ impl LineReader {
         Ok(true)
     }
 
+    /// The first byte that is no white space and no byte order mark, which is passed over. Only before the first line,
+    /// and only as far as the buffer goes.
+    pub(crate) fn first_byte(&mut self) -> Result<Option<u8>> {
+        let (compressed, path) = (self.compressed, &self.path);
+        let fault = |source| match compressed {
+            Some(_) => Error::Decompress { path: path.clone(), read: 0, source },
+            None => Error::Io { action: "read", path: path.clone(), source },
+        };
+        if self.reader.fill_buf().map_err(fault)?.starts_with(b"\xef\xbb\xbf") {
+            self.reader.consume(3);
+        }
+        Ok(self.reader.fill_buf().map_err(fault)?.trim_ascii_start().first().copied())
+    }
+
+    /// All that is still to come.
+    pub(crate) fn rest(&mut self, limit: u64) -> Result<Vec<u8>> {
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        loop {
+            self.take(&mut some, 1 << 20)?;
+            if some.is_empty() {
+                return Ok(all);
+            }
+            all.extend_from_slice(&some);
+            if all.len() as u64 > limit {
+                let message = format!("{}: more than {limit} bytes", self.path.display());
+                return Err(Error::Setting { key: "path", message });
+            }
+        }
+    }
+
     /// At most `limit` bytes of a line.
     fn take(&mut self, line: &mut Vec<u8>, limit: u64) -> Result<()> {
         line.clear();

@@ -189,7 +189,7 @@ impl Chunk {
         let Ok(text) = String::from_utf8(bytes) else { return Item::lost(id, Loss::NotUtf8) };
         // The white space around a separator belongs to the separator.
         let text = if source.split == Split::File { text } else { text.trim().to_owned() };
-        let meta = Meta { path: Some(path), license: Vec::new(), language };
+        let meta = Meta { path: Some(path), language, ..Meta::default() };
         Item::Document(Document { id, text, meta })
     }
 }
@@ -213,7 +213,11 @@ impl Cutter {
     fn open(file: InputFile, source: &TextSource) -> Result<Self> {
         // A line may hold many documents, so its limit is far above theirs.
         let max_line_bytes = source.max_document_bytes.saturating_mul(4).max(1 << 28);
-        let limits = Limits { max_line_bytes, key: "max-document-bytes", max_ratio: u64::MAX };
+        let limits = Limits {
+            max_line_bytes,
+            key: "four times max-document-bytes, and 256 MiB at least",
+            max_ratio: u64::MAX,
+        };
         Ok(Self {
             reader: LineReader::open(&file.path, limits)?,
             file_id: file.id,

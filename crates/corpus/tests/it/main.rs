@@ -10,6 +10,7 @@ mod fim;
 mod instructions;
 mod lines;
 mod math;
+mod outside;
 mod parquet;
 mod pipeline;
 mod prepare;
