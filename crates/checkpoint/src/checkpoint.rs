@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::file::{TensorFile, read_text};
 use crate::index::{Index, parse_index};
 use crate::tensor::TensorInfo;
+use crate::weights::Weights;
 
 /// A Hugging Face model folder: its configuration and its weights.
 #[derive(Debug)]
@@ -30,8 +31,6 @@ pub struct Shard {
     file: TensorFile,
 }
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 /// A weight map has some hundred bytes per tensor.
 const LARGEST_INDEX: u64 = 512 << 20;
 
@@ -43,11 +42,16 @@ impl Checkpoint {
     /// a header that [`crate::parse_header`] names, an index and shards that disagree in either direction, a
     /// tensor in two shards, and folders that hold pickle files only.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_weights(dir, Weights::Model)
+    }
+
+    /// [`Self::open`] for a folder whose files hold something else than a whole model.
+    pub fn open_weights(dir: &Path, weights: Weights) -> Result<Self> {
         let config = ConfigFile::read(dir)?;
-        let single = dir.join(SINGLE);
-        let index = dir.join(INDEX);
+        let single = dir.join(weights.single());
+        let index = dir.join(weights.index());
         if is_there(&single)? {
-            let shards = vec![Shard { name: SINGLE.to_owned(), file: TensorFile::open(&single)? }];
+            let shards = vec![Shard { name: weights.single(), file: TensorFile::open(&single)? }];
             let tensors = collect(&shards)?;
             Ok(Self { dir: dir.into(), config, shards, tensors })
         } else if is_there(&index)? {
@@ -57,7 +61,7 @@ impl Checkpoint {
             compare(&index, &parsed, &shards, &tensors)?;
             Ok(Self { dir: dir.into(), config, shards, tensors })
         } else {
-            Err(no_weights(dir))
+            Err(no_weights(dir, weights))
         }
     }
 
@@ -205,18 +209,29 @@ fn compare(
 }
 
 /// Says what lies in a folder instead of weights that can be read.
-fn no_weights(dir: &Path) -> Error {
+fn no_weights(dir: &Path, wanted: Weights) -> Error {
     let mut names: Vec<String> = match std::fs::read_dir(dir) {
         Ok(entries) => entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect(),
         Err(e) => return Error::io("read", dir, e),
     };
     names.sort_unstable();
+    let missing = wanted.single();
+    let begins = |stem: Weights| names.iter().any(|name| name.starts_with(stem.stem()));
+    if wanted == Weights::Model && begins(Weights::NewBlocks) {
+        let hint =
+            " (it holds new blocks alone: `expand BASE OUT --delta` puts them into their base)".to_owned();
+        return Error::NoWeights { dir: dir.into(), missing, hint };
+    }
     if let Some(other) = names.iter().find(|name| name.ends_with(".safetensors")) {
-        return Error::NoWeights { dir: dir.into(), hint: format!(" (there is {other}, which is neither)") };
+        return Error::NoWeights {
+            dir: dir.into(),
+            missing,
+            hint: format!(" (there is {other}, which is neither)"),
+        };
     }
     let by_ending = |ending: &&str| names.iter().find(|name| name.ends_with(ending));
     match [".bin.index.json", ".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().find_map(by_ending) {
         Some(pickle) => Error::Pickle { path: dir.join(pickle) },
-        None => Error::NoWeights { dir: dir.into(), hint: String::new() },
+        None => Error::NoWeights { dir: dir.into(), missing, hint: String::new() },
     }
 }

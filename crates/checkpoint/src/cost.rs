@@ -109,6 +109,8 @@ pub struct Step {
     pub accumulates: bool,
     /// Bytes of AdamW's two moments of [`Step::BLOCK`] trained weights together.
     pub moments: u64,
+    /// Whether a checkpoint may be on its way to the disk from a copy in the same memory: on the CPU, in the background.
+    pub snapshot: bool,
 }
 
 impl Step {
@@ -118,6 +120,8 @@ impl Step {
     pub const MOMENTS_F32: u64 = 8 * Self::BLOCK;
     /// Both in 8 bits, with a float32 scale each.
     pub const MOMENTS_8BIT: u64 = 2 * Self::BLOCK + 8;
+    /// What a checkpoint holds of a trained weight: the master and two moments, in float32 whatever they are kept in.
+    pub const CHECKPOINT: u64 = 12;
 }
 
 /// Bytes, by what they are for.
@@ -129,6 +133,8 @@ pub struct MemoryPlan {
     pub gradients: u64,
     /// AdamW's two moments, and below float32 the master copies.
     pub optimizer: u64,
+    /// The copy of the trained state that a checkpoint in the background is written from.
+    pub snapshot: u64,
     /// What each block keeps for its backward pass.
     pub kept: Vec<u64>,
     /// Which blocks are computed again.
@@ -173,7 +179,7 @@ impl MemoryPlan {
 
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations
+        self.weights + self.gradients + self.optimizer + self.snapshot + self.activations
     }
 
     fn fixed(config: &LlamaConfig, trained: &Trained, step: Step) -> Self {
@@ -187,6 +193,7 @@ impl MemoryPlan {
             weights: all * step.width,
             gradients: learned * if narrow && step.accumulates { 4 + step.width } else { step.width },
             optimizer: learned * step.moments / Step::BLOCK + if narrow { 4 * learned } else { 0 },
+            snapshot: if step.snapshot { learned * Step::CHECKPOINT } else { 0 },
             kept: Vec::new(),
             recomputed: Vec::new(),
             working: 0,

@@ -56,10 +56,12 @@ pub enum Error {
         problem: String,
     },
     /// A folder holds no safetensors weights.
-    #[error("{}: no model.safetensors and no model.safetensors.index.json{hint}", dir.display())]
+    #[error("{}: no {missing} and no {missing}.index.json{hint}", dir.display())]
     NoWeights {
         /// The folder.
         dir: PathBuf,
+        /// The file that was looked for.
+        missing: String,
         /// What lies there instead, or empty.
         hint: String,
     },

@@ -28,6 +28,7 @@ mod rope;
 mod single;
 mod strict;
 mod tensor;
+mod weights;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Shard};
@@ -41,4 +42,5 @@ pub use rope::{Rope, RopeScaling};
 pub use safetensors::Dtype;
 pub use single::write_tensor_file;
 pub use tensor::{Source, Tensor, TensorInfo, digest};
+pub use weights::Weights;
 pub use writer::{FolderWriter, WriteOptions, Written};

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::header;
 use crate::tensor::{Source, Tensor, byte_len};
+use crate::weights::Weights;
 
 /// A file of weights to be written.
 pub(crate) struct PlannedFile<'a> {
@@ -38,6 +39,7 @@ pub(crate) fn shards<'a>(
     out: &Path,
     tensors: Vec<Tensor<'a>>,
     max_shard_bytes: u64,
+    weights: Weights,
 ) -> Result<Vec<PlannedFile<'a>>> {
     let mut groups: Vec<Vec<(Tensor<'a>, u64)>> = vec![Vec::new()];
     let mut filled = 0;
@@ -52,10 +54,10 @@ pub(crate) fn shards<'a>(
             group.push((tensor, len));
         }
     }
-    let count = groups.len();
+    let (count, stem) = (groups.len(), weights.stem());
     let name = |at: usize| match count {
-        1 => "model.safetensors".to_owned(),
-        _ => format!("model-{:05}-of-{count:05}.safetensors", at + 1),
+        1 => weights.single(),
+        _ => format!("{stem}-{:05}-of-{count:05}.safetensors", at + 1),
     };
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     groups.into_iter().enumerate().map(|(at, group)| file(out, name(at), &metadata, group)).collect()

@@ -23,10 +23,13 @@ use crate::folder::PartialFolder;
 use crate::index::{self, is_plain_name};
 use crate::plan::{self, PlannedFile};
 use crate::tensor::{Source, Tensor};
+use crate::weights::Weights;
 
 /// How a folder is written.
 #[derive(Clone, Debug)]
 pub struct WriteOptions {
+    /// What the files hold, which decides their names.
+    pub weights: Weights,
     /// A new shard begins where the next tensor would take the current one beyond this.
     pub max_shard_bytes: u64,
     /// Replace an output that is there already; the old one is removed last.
@@ -43,6 +46,7 @@ pub struct WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         Self {
+            weights: Weights::default(),
             max_shard_bytes: 5_000_000_000,
             force: false,
             keep_partial: false,
@@ -114,7 +118,7 @@ impl FolderWriter {
         self.small(name, &mut bytes)
     }
 
-    /// Writes all tensors: `model.safetensors`, or shards with their index. Shards that an earlier run left in
+    /// Writes all tensors: `model.safetensors` (or what [`Weights`] names), or shards with their index. Shards that an earlier run left in
     /// the partial folder are kept when they hold exactly the bytes that would be written. `progress` is called
     /// on this thread with the number of bytes done since its last call. To be called once.
     pub fn tensors(&mut self, tensors: Vec<Tensor<'_>>, progress: &dyn Fn(u64)) -> Result<()> {
@@ -130,7 +134,7 @@ impl FolderWriter {
                 self.check_source(checkpoint.dir())?;
             }
         }
-        let plan = plan::shards(&out, tensors, self.options.max_shard_bytes)?;
+        let plan = plan::shards(&out, tensors, self.options.max_shard_bytes, self.options.weights)?;
         self.check_space(&plan)?;
         let watch = Watch { progress, cancel: self.options.cancel.as_deref(), out: &out };
         let dir = self.folder.path().to_path_buf();
@@ -145,7 +149,8 @@ impl FolderWriter {
                 file.tensors.iter().map(|planned| (planned.tensor.name.clone(), file.name.clone()))
             });
             let total = plan.iter().flat_map(|file| &file.tensors).map(|planned| planned.len).sum();
-            self.file("model.safetensors.index.json", index::build(total, &map.collect()).as_bytes())?;
+            let index = index::build(total, &map.collect());
+            self.file(&self.options.weights.index(), index.as_bytes())?;
         }
         self.has_tensors = true;
         Ok(())

@@ -36,7 +36,14 @@ fn flops_of_the_papers_model() {
 
 #[test]
 fn optimizer_state_is_of_the_new_blocks_alone() {
-    let step = Step { rows: 1, length: 4096, width: 2, accumulates: true, moments: Step::MOMENTS_F32 };
+    let step = Step {
+        rows: 1,
+        length: 4096,
+        width: 2,
+        accumulates: true,
+        moments: Step::MOMENTS_F32,
+        snapshot: false,
+    };
     let plan = MemoryPlan::new(&pro(), &new_blocks(), step, Recompute::None);
     let trained = 8 * (202_375_168u64 + 2 * 4096);
     assert_eq!(plan.optimizer, trained * 12);
@@ -49,7 +56,14 @@ fn optimizer_state_is_of_the_new_blocks_alone() {
 
 #[test]
 fn recomputing_more_keeps_less_and_a_budget_is_kept() {
-    let step = Step { rows: 2, length: 4096, width: 2, accumulates: true, moments: Step::MOMENTS_F32 };
+    let step = Step {
+        rows: 2,
+        length: 4096,
+        width: 2,
+        accumulates: true,
+        moments: Step::MOMENTS_F32,
+        snapshot: false,
+    };
     let of = |recompute| MemoryPlan::new(&pro(), &new_blocks(), step, recompute);
     let (none, new, all) = (of(Recompute::None), of(Recompute::NewBlocks), of(Recompute::AllBlocks));
     assert!(all.total() < new.total() && new.total() < none.total());

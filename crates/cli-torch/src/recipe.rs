@@ -32,6 +32,9 @@ pub(crate) struct Recipe {
     /// auto, cpu, cuda or cuda:N. Default auto: the first GPU if there is one.
     #[serde(default = "auto")]
     pub(crate) device: String,
+    /// Write the trained new blocks alone, `delta/`, in place of the whole model, `model/`. Default false.
+    #[serde(default)]
+    pub(crate) delta: bool,
     pub(crate) base: Base,
     /// Left out: the base is not expanded (it already is, or every weight is trained).
     #[serde(default, skip_serializing_if = "Option::is_none")]

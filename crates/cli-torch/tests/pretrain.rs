@@ -11,7 +11,7 @@ use common::{
     BASE_RECIPE, STEPS, curve, json_file, metrics, model_tensors, outcome, run, run_list, tensors_of, tree,
     workplace,
 };
-use llama_pro_expand::Placement;
+use llama_pro_expand::{DeltaOptions, Placement, apply};
 use serde_json::{Value, json};
 
 /// Names in a folder, sorted.
@@ -102,6 +102,14 @@ fn growth_keeps_every_frozen_byte() {
     for (line, rate) in steps.iter().zip([1e-2 / 3.0, 2e-2 / 3.0, 1e-2]) {
         assert!((line["learning_rate"].as_f64().unwrap() - rate).abs() < 1e-12, "{line}");
     }
+
+    // The new blocks alone, asked for afterwards, and put into their base: the same folder to the byte.
+    run(dir, "pretrain --resume --run a --delta").ok();
+    let at = |name: &str| dir.join(name);
+    apply(&at("base/model"), &at("a/delta"), &at("whole"), &DeltaOptions::default()).unwrap();
+    assert!(tree(&dir.join("whole")) == tree(&a.join("model")), "base and new blocks are not the model");
+    run(dir, "pretrain --config grow.toml --control full --delta --run no")
+        .refused(&["delta: new blocks alone"]);
 
     // The base is in the model to the byte, and exactly the new blocks were trained.
     run(dir, "verify a/model --base base/model --logits").ok();

@@ -37,6 +37,8 @@ enum Command {
     Verify(verify::Args),
     /// Takes the new blocks out again.
     Strip(commands::strip::Args),
+    /// The new blocks alone, for `expand --delta`: a trained model without another copy of its base.
+    Delta(commands::delta::Args),
     /// Raw corpora to token shards, with an account of every document. With no argument: the embedded miniature.
     Prepare(commands::prepare::Args),
     /// Expands, trains the new blocks, evaluates before and after. With no argument: the embedded miniature.
@@ -78,6 +80,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) if args.logits => with_torch(),
         Command::Verify(args) => verify::show(&args, &verify::prove(&args)?, None),
         Command::Strip(args) => commands::strip::run(&args),
+        Command::Delta(args) => commands::delta::run(&args),
         Command::Prepare(args) => commands::prepare::run(&args, cli.threads),
         Command::Report(args) => commands::report::run(&args),
         Command::Pretrain(Passed { rest })

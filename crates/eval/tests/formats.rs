@@ -3,42 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use common::{Bytes, Silent};
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Error, GenerateRequest, Journal,
-    LanguageModel, Options, RowScore, TokenRow, Watch, evaluate, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, DataRoot, Error, GenerateRequest, Journal, LanguageModel,
+    Options, RowScore, TokenRow, evaluate, report,
 };
 use serde_json::Value;
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
-
-struct Bytes;
-
-impl Codec for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, BoxError> {
-        Ok(text.bytes().map(i64::from).collect())
-    }
-    fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
-        let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-    fn bos(&self) -> Option<i64> {
-        Some(256)
-    }
-    fn eos(&self) -> Option<i64> {
-        None
-    }
-    fn adds_bos(&self) -> bool {
-        true
-    }
-}
 
 /// A function of the tokens.
 struct Sum;
@@ -90,7 +65,8 @@ fn run(folder: &Path, task: &str) -> Result<Value, Error> {
     let data = DataRoot { folder: folder.to_owned(), ..DataRoot::default() };
     let options = Options { predict_only: true, no_bootstrap: true, ..Options::default() };
     let mut journal = Journal::in_memory();
-    let found = evaluate(&mut Sum, &Bytes, &selection, &data, &options, None, &mut journal, &mut Silent)?;
+    let found =
+        evaluate(&mut Sum, &Bytes::ENDLESS, &selection, &data, &options, None, &mut journal, &mut Silent)?;
     let mut record = report::record(&found, &options, &report::About::default(), true);
     // Which files were read, and how long it took, is not the same.
     let map = record.as_object_mut().unwrap();

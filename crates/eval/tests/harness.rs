@@ -4,45 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::{Bytes, Silent, bytes};
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, CodeRunner, Codec, DataRoot, GenerateRequest, Journal,
-    LanguageModel, Options, Outcome, Program, PythonRandom, RowScore, TokenRow, Watch, evaluate, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, CodeRunner, DataRoot, GenerateRequest, Journal,
+    LanguageModel, Options, Outcome, Program, PythonRandom, RowScore, TokenRow, evaluate, report,
 };
 use serde_json::Value;
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
-
-/// Every byte is a token; 256 begins a text.
-struct Bytes;
-
-impl Codec for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, BoxError> {
-        Ok(text.bytes().map(i64::from).collect())
-    }
-    fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
-        Ok(String::from_utf8_lossy(&bytes(ids)).into_owned())
-    }
-    fn bos(&self) -> Option<i64> {
-        Some(256)
-    }
-    fn eos(&self) -> Option<i64> {
-        None
-    }
-    fn adds_bos(&self) -> bool {
-        true
-    }
-}
-
-fn bytes(ids: &[i64]) -> Vec<u8> {
-    ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect()
-}
 
 /// The model of the script: a function of context and continuation. Blanks at the end of a context have moved to the
 /// continuation by then, so the bytes are hashed as one, with the border where the script's strings have it.
@@ -113,7 +84,7 @@ fn every_prompt_draw_score_and_hash_is_the_harness() {
         let (mut journal, mut runner) = (Journal::in_memory(), Passes);
         let found = evaluate(
             &mut model,
-            &Bytes,
+            &Bytes::ENDLESS,
             &selection,
             &data,
             &options,
@@ -174,7 +145,8 @@ fn the_prompt_of_programs_is_bigcodes() {
     let (mut journal, mut runner) = (Journal::in_memory(), Prints("1234.0\n"));
     let options = Options::default();
     let run = |runner: &mut Prints, model: &mut Hash, journal: &mut Journal| {
-        evaluate(model, &Bytes, &selection, &data, &options, Some(runner), journal, &mut Silent).unwrap()
+        evaluate(model, &Bytes::ENDLESS, &selection, &data, &options, Some(runner), journal, &mut Silent)
+            .unwrap()
     };
     let found = run(&mut runner, &mut model, &mut journal);
     let sample = &found.tasks[0].samples[0];

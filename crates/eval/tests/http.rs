@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "common/http.rs"]
+mod wire;
+
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,31 +72,10 @@ fn serve(behaviour: Behaviour) -> Server {
 
 /// One request of a connection; `None` where the connection is over.
 fn answer(mut stream: &TcpStream, behaviour: Behaviour, counter: &AtomicUsize) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let request: Value = serde_json::from_slice(&body).ok()?;
+    let request = wire::request(stream)?;
     let number = counter.fetch_add(1, Ordering::SeqCst);
     let send = |mut stream: &TcpStream, status: &str, body: &str| {
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(format!("{head}{body}").as_bytes()).ok()
+        stream.write_all(format!("{}{body}", wire::head(status, body.len())).as_bytes()).ok()
     };
     match behaviour {
         Behaviour::Busy(times) if number < times => send(stream, "503 Service Unavailable", ""),

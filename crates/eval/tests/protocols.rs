@@ -3,45 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::{BOS, Bytes, EOS, Silent};
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Evaluation, GenerateRequest, Journal,
-    LanguageModel, Options, Protocol, RowScore, TokenRow, Watch, evaluate, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, DataRoot, Evaluation, GenerateRequest, Journal,
+    LanguageModel, Options, Protocol, RowScore, TokenRow, evaluate, report,
 };
 use serde_json::Value;
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
-
-const BOS: i64 = 256;
-const EOS: i64 = 257;
-
-/// Every byte is a token, between a token that begins a text and one that ends it.
-struct Bytes;
-
-impl Codec for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, BoxError> {
-        Ok(text.bytes().map(i64::from).collect())
-    }
-    fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
-        let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-    fn bos(&self) -> Option<i64> {
-        Some(BOS)
-    }
-    fn eos(&self) -> Option<i64> {
-        Some(EOS)
-    }
-    fn adds_bos(&self) -> bool {
-        true
-    }
-}
 
 /// Keeps what it is asked, and answers every prompt with one text.
 #[derive(Default)]
@@ -95,7 +66,8 @@ fn run(model: &mut Asked, task: &str, folder: &Path, options: &Options) -> Evalu
     catalog.add(Path::new("plain.toml"), PLAIN).unwrap();
     let selection = catalog.select([task]).unwrap();
     let data = DataRoot { folder: folder.to_owned(), ..DataRoot::default() };
-    evaluate(model, &Bytes, &selection, &data, options, None, &mut Journal::in_memory(), &mut Silent).unwrap()
+    evaluate(model, &Bytes::ENDED, &selection, &data, options, None, &mut Journal::in_memory(), &mut Silent)
+        .unwrap()
 }
 
 fn protocol(name: &str) -> Protocol {

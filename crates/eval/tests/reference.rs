@@ -4,23 +4,19 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use common::Silent;
 use llama_pro_eval::{
     BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, GenerateRequest, Group, Journal,
-    LanguageModel, Options, RowScore, Selection, TokenRow, TokenizerCodec, Watch, evaluate, report,
+    LanguageModel, Options, RowScore, Selection, TokenRow, TokenizerCodec, evaluate, report,
 };
 use llama_pro_text::Tokenizer;
 use serde_json::Value;
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
 
 /// Answers with what the harness' model answered, by the token ids of the request.
 #[derive(Default)]

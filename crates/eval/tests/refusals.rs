@@ -3,40 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::path::Path;
 
+use common::{Bytes, Silent};
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Error, Evaluation, GenerateRequest,
-    Journal, LanguageModel, Options, RowScore, TokenRow, Watch, evaluate, pass_at_k, pooled_stderr, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, DataRoot, Error, Evaluation, GenerateRequest, Journal,
+    LanguageModel, Options, RowScore, TokenRow, evaluate, pass_at_k, pooled_stderr, report,
 };
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
-
-struct Bytes;
-
-impl Codec for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, BoxError> {
-        Ok(text.bytes().map(i64::from).collect())
-    }
-    fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
-        let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-    fn bos(&self) -> Option<i64> {
-        Some(256)
-    }
-    fn eos(&self) -> Option<i64> {
-        Some(257)
-    }
-    fn adds_bos(&self) -> bool {
-        true
-    }
-}
 
 /// Scores by the tokens, counts what it is asked, and dies before call number `dies`.
 #[derive(Default)]
@@ -106,7 +81,7 @@ fn run(
     let mut catalog = Catalog::builtin()?;
     let selection = catalog.select(tasks.iter().copied())?;
     let data = DataRoot { folder: data.to_owned(), ..DataRoot::default() };
-    evaluate(model, &Bytes, &selection, &data, options, None, journal, &mut Silent)
+    evaluate(model, &Bytes::ENDED, &selection, &data, options, None, journal, &mut Silent)
 }
 
 fn refused(tasks: &[&str], data: &Path, words: &[&str]) {
@@ -251,8 +226,16 @@ fn bad_task_files_name_their_line() {
     let mut model = Mortal::default();
     let data = DataRoot::default();
     let mut journal = Journal::in_memory();
-    let found =
-        evaluate(&mut model, &Bytes, &selection, &data, &Options::default(), None, &mut journal, &mut Silent);
+    let found = evaluate(
+        &mut model,
+        &Bytes::ENDED,
+        &selection,
+        &data,
+        &Options::default(),
+        None,
+        &mut journal,
+        &mut Silent,
+    );
     assert!(found.unwrap_err().to_string().starts_with("t: "));
 }
 

@@ -3,47 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
 #[path = "common/server.rs"]
 mod server;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use common::{Bytes, Silent};
 use llama_pro_eval::http::{HttpModel, HttpOptions};
 use llama_pro_eval::{
-    BoxError, Catalog, ChoiceRequest, ChoiceScore, Codec, DataRoot, Error, Evaluation, GenerateRequest,
-    Journal, LanguageModel, Options, RowScore, TokenRow, Watch, evaluate, report,
+    BoxError, Catalog, ChoiceRequest, ChoiceScore, DataRoot, Error, Evaluation, GenerateRequest, Journal,
+    LanguageModel, Options, RowScore, TokenRow, evaluate, report,
 };
 use serde_json::Value;
 use server::{Fault, Server, continued, is_greedy, log_likelihood};
-
-struct Silent;
-
-impl Watch for Silent {
-    fn requests(&mut self, _: &str, _: usize) {}
-    fn done(&mut self, _: usize) {}
-}
-
-struct Bytes;
-
-impl Codec for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<i64>, BoxError> {
-        Ok(text.bytes().map(i64::from).collect())
-    }
-    fn decode(&self, ids: &[i64]) -> Result<String, BoxError> {
-        let bytes: Vec<u8> = ids.iter().filter_map(|id| u8::try_from(*id).ok()).collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-    fn bos(&self) -> Option<i64> {
-        Some(256)
-    }
-    fn eos(&self) -> Option<i64> {
-        Some(257)
-    }
-    fn adds_bos(&self) -> bool {
-        true
-    }
-}
 
 /// The model that is behind the server.
 struct Local;
@@ -87,7 +61,7 @@ fn options() -> Options {
 
 fn run(model: &mut dyn LanguageModel, journal: &mut Journal) -> Result<Evaluation, Error> {
     let selection = Catalog::builtin()?.select(TASKS)?;
-    evaluate(model, &Bytes, &selection, &DataRoot::default(), &options(), None, journal, &mut Silent)
+    evaluate(model, &Bytes::ENDED, &selection, &DataRoot::default(), &options(), None, journal, &mut Silent)
 }
 
 fn record(found: &Evaluation) -> Value {
@@ -109,7 +83,7 @@ fn served(url: &str) -> HttpModel {
         batch: 4,
         ..HttpOptions::new(url, "m")
     };
-    HttpModel::new(&options, Some(Box::new(Bytes))).unwrap()
+    HttpModel::new(&options, Some(Box::new(Bytes::ENDED))).unwrap()
 }
 
 #[test]

@@ -69,6 +69,16 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Two folders do not make up the model that a record tells of.
+    #[error("{path}: not what the new blocks in {delta} grew on: {reason}")]
+    NotTheBase {
+        /// The base, its configuration, or the folder of new blocks itself.
+        path: PathBuf,
+        /// The folder of new blocks.
+        delta: PathBuf,
+        /// The tensor or key, what was expected, what was found.
+        reason: String,
+    },
     /// Frozen tensors are not the ones of the base any more, so that stripping would not give the base back.
     #[error("{path}: {reason}")]
     Altered {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use llama_pro_checkpoint::{Checkpoint, Source, Tensor};
+use llama_pro_checkpoint::{Checkpoint, Source, Tensor, Weights};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -106,6 +106,7 @@ pub fn expand(base: &Path, out: &Path, placement: &Placement, options: &ExpandOp
         tensors.push(step.tensor(&checkpoint)?);
     }
     let settings = Settings {
+        weights: Weights::Model,
         force: options.force,
         max_shard_bytes: options.max_shard_bytes,
         keep_partial: options.keep_partial,

@@ -17,10 +17,12 @@
 //!
 //! The folder carries `expansion.json` ([`Expansion`]): which blocks are new, what each was copied from, what is
 //! zero, and the digest of every tensor. The trainer freezes by it, [`verify`] proves by it, [`strip`] undoes by it.
+//! [`delta`] keeps the new blocks alone, and [`apply`] puts them into their base again.
 //! It tells every expansion of a folder that was expanded more than once.
 
 mod blocks;
 mod config;
+mod delta;
 mod error;
 mod expand;
 mod history;
@@ -34,6 +36,7 @@ mod validate;
 mod verify;
 mod write;
 
+pub use delta::{DeltaOptions, DeltaReport, apply, delta};
 pub use error::{Error, Result};
 pub use expand::{ExpandOptions, Report, expand};
 pub use history::model_digest;

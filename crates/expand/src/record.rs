@@ -338,7 +338,9 @@ impl Expansion {
         }
     }
 
-    pub(crate) fn is_in_new_block(&self, name: &str) -> bool {
+    /// Whether a tensor belongs to a new block of the model as it lies there.
+    #[must_use]
+    pub fn is_in_new_block(&self, name: &str) -> bool {
         match names::place(name) {
             Place::Block(index, _) => self.new_blocks.binary_search(&index).is_ok(),
             _ => false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use llama_pro_checkpoint::{Checkpoint, Source, Tensor};
+use llama_pro_checkpoint::{Checkpoint, Source, Tensor, Weights};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -105,6 +105,7 @@ pub fn strip(dir: &Path, out: &Path, options: &StripOptions<'_>) -> Result<Strip
         tensors.push(Tensor { name: to.clone(), dtype: info.dtype, shape: info.shape.clone(), source });
     }
     let settings = Settings {
+        weights: Weights::Model,
         force: options.force,
         max_shard_bytes: options.max_shard_bytes,
         keep_partial: options.keep_partial,

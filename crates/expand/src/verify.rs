@@ -331,7 +331,7 @@ impl<'a> BaseSide<'a> {
 }
 
 /// Today's name and former name of every tensor that the model of `generation` expansions had.
-fn base_names(record: &Expansion, generation: usize) -> BTreeMap<String, String> {
+pub(crate) fn base_names(record: &Expansion, generation: usize) -> BTreeMap<String, String> {
     let today = record.today(generation);
     let mut former = vec![None; record.layers()];
     for (index, block) in today.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! One way to write a model folder, for `expand` and `strip`: configuration, carried files, tensors, and the record
-//! made from the digests of what was written, all in the folder before it appears.
+//! One way to write a model folder, for `expand`, `strip`, `delta` and `apply`: configuration, carried files, tensors,
+//! and the record made from the digests of what was written, all in the folder before it appears.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use llama_pro_checkpoint::{Checkpoint, ConfigFile, FolderWriter, Tensor, WriteOptions, Written};
+use llama_pro_checkpoint::{Checkpoint, ConfigFile, FolderWriter, Tensor, Weights, WriteOptions, Written};
 
 use crate::error::{Error, Result};
 use crate::record::{Expansion, FILE_NAME};
@@ -17,6 +17,7 @@ pub type Progress<'a> = dyn Fn(u64, u64) + 'a;
 
 /// How a folder is written.
 pub(crate) struct Settings<'a> {
+    pub(crate) weights: Weights,
     pub(crate) force: bool,
     pub(crate) max_shard_bytes: Option<u64>,
     pub(crate) keep_partial: bool,
@@ -37,6 +38,7 @@ pub(crate) fn folder(
     record: impl FnOnce(&BTreeMap<String, String>) -> Result<Option<Expansion>>,
 ) -> Result<Written> {
     let mut options = WriteOptions {
+        weights: settings.weights,
         force: settings.force,
         keep_partial: settings.keep_partial,
         cancel: settings.cancel,

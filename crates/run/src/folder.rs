@@ -144,6 +144,11 @@ impl RunFolder {
         self.dir.join("model")
     }
 
+    /// `delta/`: the trained new blocks alone, where they were asked for in place of the model.
+    pub fn delta(&self) -> PathBuf {
+        self.dir.join("delta")
+    }
+
     /// `eval/`.
     pub fn eval(&self) -> PathBuf {
         self.dir.join("eval")

@@ -15,20 +15,9 @@
 #include <vector>
 
 #include "decode_kernels.h"
+#include "tensors.h"
 
 namespace {
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& e) {
-    return strdup(e.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
-
 // 2: AVX-512, 1: AVX2, 0: whatever the compiler makes of vectors.
 int best_level() {
 #if defined(__x86_64__)

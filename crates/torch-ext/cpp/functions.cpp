@@ -16,12 +16,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-const llama_pro::Kernels& kernels() {
-  const auto* found = llama_pro::kernels();
-  TORCH_CHECK(found, "this processor has no kernels");
-  return *found;
-}
-
 int width_of(const Tensor& x) {
   TORCH_CHECK(x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16),
               "the kernels take float32 and bfloat16 on the CPU, found ", x.scalar_type(), " on ", x.device());

@@ -15,12 +15,6 @@ using at::Tensor;
 // Numbers that are worth a thread; sums are made of parts of this size, whatever the number of threads.
 constexpr int64_t PART = 1 << 16;
 
-const llama_pro::Kernels& kernels() {
-  const auto* found = llama_pro::kernels();
-  TORCH_CHECK(found, "this processor has no kernels");
-  return *found;
-}
-
 void check(const Tensor& x, at::ScalarType kind, const Tensor& shape, const char* name) {
   TORCH_CHECK(x.defined() && x.device().is_cpu() && x.is_contiguous() && x.scalar_type() == kind &&
                   x.sizes() == shape.sizes(),

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <exception>
 
+#include "kernels.h"
+
 template <typename F>
 char* guarded(F&& body) {
   try {
@@ -15,6 +17,13 @@ char* guarded(F&& body) {
   } catch (...) {
     return strdup("unknown C++ exception");
   }
+}
+
+// The kernels of this processor; an error where it has none.
+inline const llama_pro::Kernels& kernels() {
+  const auto* found = llama_pro::kernels();
+  TORCH_CHECK(found, "this processor has no kernels");
+  return *found;
 }
 
 inline const at::Tensor& tensor(const void* pointer) { return *static_cast<const at::Tensor*>(pointer); }

@@ -4,11 +4,14 @@
 //! Pretraining reads packed rows of a [`Sampler`]; instruction tuning has its own [`Batches`], beside which [`WithKept`]
 //! puts rows of general text. The loop knows none of them.
 
-use llama_pro_shards::{Row, Sampler};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use llama_pro_shards::{Prefetch, Row, Sample, Sampler};
 use tch::Device;
 
-use crate::Result;
 use crate::batch::MicroBatch;
+use crate::{Error, Result};
 
 /// Steps to batches. The same step must give the same batch, whatever was asked for before.
 pub trait Batches {
@@ -29,48 +32,93 @@ pub trait Batches {
     }
 }
 
-/// Packed rows in the order of a sampler.
-pub struct SampledRows<'a> {
-    /// (seed, number) to rows.
-    pub sampler: &'a Sampler,
+/// Packed rows in the order of a sampler, read ahead of the step that needs them.
+pub struct SampledRows {
+    rows: RowsAhead,
     /// Sources, by index, whose rows keep the old ability.
-    pub keep_sources: &'a [usize],
-    /// Rows of an optimizer step.
-    pub rows_per_step: usize,
-    /// Rows of a forward pass, a divisor of the rows of a step.
-    pub micro_rows: usize,
+    keep_sources: Vec<usize>,
+    micro_rows: usize,
 }
 
-impl Batches for SampledRows<'_> {
+impl SampledRows {
+    /// `rows_per_step` rows make an optimizer step, `micro_rows` of them a forward pass. `keep_sources` are the sources, by
+    /// index, whose rows keep the old ability.
+    pub fn new(
+        sampler: Arc<Sampler>,
+        keep_sources: Vec<usize>,
+        rows_per_step: usize,
+        micro_rows: usize,
+    ) -> Self {
+        Self { rows: RowsAhead::new(sampler, rows_per_step), keep_sources, micro_rows }
+    }
+}
+
+impl Batches for SampledRows {
     fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
-        let samples = self.sampler.batch(step, self.rows_per_step);
         let keeps = |source| self.keep_sources.contains(&source);
-        let rows: Vec<(Row, bool)> = samples.iter().map(|s| (self.sampler.row(s), keeps(s.source))).collect();
+        let rows = self.rows.of(step)?.into_iter().map(|(sample, row)| (row, keeps(sample.source)));
+        let rows: Vec<(Row, bool)> = rows.collect();
         Ok(rows.chunks(self.micro_rows).map(|rows| MicroBatch::new(rows, device)).collect())
     }
 
     fn fingerprint(&self) -> String {
-        self.sampler.fingerprint()
+        self.rows.sampler.fingerprint()
+    }
+}
+
+/// The rows of a step, made by another thread while the step before is computed: a page that is not in memory yet costs
+/// the training nothing. Which rows they are is the sampler's alone.
+struct RowsAhead {
+    sampler: Arc<Sampler>,
+    rows_per_step: usize,
+    /// The step whose rows come next, and where they come from.
+    ahead: RefCell<Option<(u64, Prefetch)>>,
+}
+
+impl RowsAhead {
+    /// Steps that wait.
+    const AHEAD: usize = 1;
+
+    fn new(sampler: Arc<Sampler>, rows_per_step: usize) -> Self {
+        Self { sampler, rows_per_step, ahead: RefCell::new(None) }
+    }
+
+    fn of(&self, step: u64) -> Result<Vec<(Sample, Row)>> {
+        let mut ahead = self.ahead.borrow_mut();
+        let (next, batches) = match ahead.take() {
+            Some(ahead) if ahead.0 == step => ahead,
+            // The first step of a run, or one that was asked for out of order.
+            _ => (step, Prefetch::new(self.sampler.clone(), step, self.rows_per_step, Self::AHEAD)?),
+        };
+        let (_, batches) = ahead.insert((next + 1, batches));
+        let gone = || Error::Setup(format!("the thread that reads the rows of step {step} has ended"));
+        batches.next().map(|batch| batch.rows).ok_or_else(gone)
     }
 }
 
 /// Batches with rows of general text beside them, which keep the old ability.
 pub struct WithKept<'a> {
-    /// What is learned.
-    pub batches: &'a dyn Batches,
-    /// Rows to keep, in the order of their sampler.
-    pub kept: &'a Sampler,
-    /// How many of them come with every step.
-    pub rows_per_step: usize,
-    /// Rows of a forward pass.
-    pub micro_rows: usize,
+    batches: &'a dyn Batches,
+    kept: RowsAhead,
+    micro_rows: usize,
+}
+
+impl<'a> WithKept<'a> {
+    /// `batches` is what is learned. `rows_per_step` rows of `kept` come with every step, `micro_rows` of them at a time.
+    pub fn new(
+        batches: &'a dyn Batches,
+        kept: Arc<Sampler>,
+        rows_per_step: usize,
+        micro_rows: usize,
+    ) -> Self {
+        Self { batches, kept: RowsAhead::new(kept, rows_per_step), micro_rows }
+    }
 }
 
 impl Batches for WithKept<'_> {
     fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
         let mut micros = self.batches.micro_batches(step, device)?;
-        let rows: Vec<(Row, bool)> =
-            self.kept.batch(step, self.rows_per_step).iter().map(|s| (self.kept.row(s), true)).collect();
+        let rows: Vec<(Row, bool)> = self.kept.of(step)?.into_iter().map(|(_, row)| (row, true)).collect();
         micros.extend(rows.chunks(self.micro_rows).map(|rows| MicroBatch::new(rows, device)));
         Ok(micros)
     }
@@ -79,8 +127,8 @@ impl Batches for WithKept<'_> {
         format!(
             "{} and {} kept rows of {}",
             self.batches.fingerprint(),
-            self.rows_per_step,
-            self.kept.fingerprint()
+            self.kept.rows_per_step,
+            self.kept.sampler.fingerprint()
         )
     }
 

@@ -322,3 +322,37 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 fn sync(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|f| f.sync_all()).map_err(at(dir))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use crate::{Keep, MicroBatch, MomentKind, TrainConfig};
+    use llama_pro_checkpoint::{ConfigFile, cost::Step};
+    use llama_pro_model::{Llama, LoadOptions, Trained};
+    use llama_pro_torch_ext::MemoryMeter;
+
+    /// The copy that the plan of memory counts is the copy that is made, whatever the moments are kept in.
+    #[test]
+    fn a_copy_takes_what_is_planned() {
+        let text = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":128,
+            "intermediate_size":352,"num_hidden_layers":2,"num_attention_heads":4,"vocab_size":1000,
+            "max_position_embeddings":256,"rms_norm_eps":1e-5,"hidden_act":"silu","tie_word_embeddings":false}"#;
+        let config = ConfigFile::from_json(Path::new("config.json"), text).unwrap().llama().unwrap();
+        for (kind, moments) in [(Kind::Float, MomentKind::Float32), (Kind::BFloat16, MomentKind::Eight)] {
+            let options = LoadOptions { trained: Trained::All, kind: Some(kind), ..LoadOptions::default() };
+            let model = Llama::random(config.clone(), &options).unwrap();
+            let dtype = if kind == Kind::Float { crate::Dtype::F32 } else { crate::Dtype::Bf16 };
+            let train = TrainConfig { moments, dtype, ..TrainConfig::new(1, 1, 1e-3) };
+            let trainer = Trainer::new(model, None, &train, Keep::default()).unwrap();
+            let micro = MicroBatch::tokens(&tch::Tensor::zeros([1, 8], (Kind::Int64, tch::Device::Cpu)));
+            let planned = trainer.memory_plan(&micro).snapshot;
+            assert_eq!(planned, Step::CHECKPOINT * trainer.n_trained());
+            let meter = MemoryMeter::start().unwrap();
+            let snapshot = Snapshot::of(&trainer, &Saved::default(), true).unwrap();
+            let measured = meter.read().unwrap().0 as f64;
+            assert!((planned as f64 / measured - 1.0).abs() < 0.01, "{planned} planned, {measured} measured");
+            drop(snapshot);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, WriteOptions};
+use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, Weights, WriteOptions};
 use llama_pro_expand::{Expansion, FILE_NAME};
 use llama_pro_model::{guarded, kind_of};
 use tch::{Device, Kind};
@@ -17,15 +17,18 @@ use crate::{Error, Result};
 
 impl Trainer {
     /// Writes the model, which was loaded from `source`, into the folder `out`; an unfinished or older one is replaced.
-    /// `progress` hears the bytes written since its last call. Returns how many frozen tensors were compared with the
-    /// digests of the expansion record.
+    /// With [`Weights::NewBlocks`] the new blocks alone, as [`llama_pro_expand::apply`] takes them. `progress` hears the
+    /// bytes written since its last call. Returns how many frozen tensors were compared with the digests of the
+    /// expansion record.
     ///
     /// # Errors
-    /// A full disk, a raised `cancel`, or a frozen tensor that is not what the record says; `out` is as before then.
+    /// A full disk, a raised `cancel`, or a frozen tensor that is not what the record says; new blocks alone where there
+    /// are none, or where other tensors were trained too. `out` is as before then.
     pub fn export(
         &self,
         source: &Checkpoint,
         out: &Path,
+        weights: Weights,
         cancel: Option<Arc<AtomicBool>>,
         progress: &dyn Fn(u64),
     ) -> Result<usize> {
@@ -34,8 +37,15 @@ impl Trainer {
         let masters: HashMap<&str, &tch::Tensor> =
             self.optimizer.slots.iter().map(|s| (s.name.as_str(), &s.master)).collect();
         let tied = source.config().llama()?.tie_word_embeddings;
+        let is_new = |name: &str| record.as_ref().is_some_and(|record| record.is_in_new_block(name));
+        if weights == Weights::NewBlocks {
+            self.check_only_new(source, &is_new)?;
+        }
         let mut list = Vec::new();
         for name in source.names() {
+            if weights == Weights::NewBlocks && !is_new(name) {
+                continue;
+            }
             let info = source.info(name)?;
             // A file may hold the tied head as well: it is the embedding under another name.
             let owner = if tied && name == "lm_head.weight" { "model.embed_tokens.weight" } else { name };
@@ -53,17 +63,35 @@ impl Trainer {
                 source: from,
             });
         }
-        let options = WriteOptions { force: true, cancel, ..WriteOptions::default() };
+        let options = WriteOptions { weights, force: true, cancel, ..WriteOptions::default() };
         let mut writer = FolderWriter::new(out, options)?;
         writer.config(source.config())?;
         writer.carry(source.dir())?;
         writer.tensors(list, progress)?;
         if let Some(record) = record {
             let digests: BTreeMap<String, String> = writer.digests().clone();
-            writer.file(FILE_NAME, record.mark_trained(&digests)?.to_json().as_bytes())?;
+            let trained = record.mark_trained(&digests)?;
+            if weights == Weights::NewBlocks {
+                trained.check_delta(source.dir())?;
+            }
+            writer.file(FILE_NAME, trained.to_json().as_bytes())?;
         }
         writer.finish()?;
         Ok(checked)
+    }
+
+    /// New blocks alone are the model only where nothing else was trained.
+    fn check_only_new(&self, source: &Checkpoint, is_new: &dyn Fn(&str) -> bool) -> Result<()> {
+        let refuse = |reason: String| {
+            Err(Error::Setup(format!("{}: new blocks alone: {reason}", source.dir().display())))
+        };
+        if !source.names().any(is_new) {
+            return refuse("it has none".to_owned());
+        }
+        match self.optimizer.slots.iter().find(|slot| !is_new(&slot.name)) {
+            Some(slot) => refuse(format!("{} was trained too", slot.name)),
+            None => Ok(()),
+        }
     }
 
     /// A frozen matrix with its low-rank adapter merged in, made when it is its turn to be written.

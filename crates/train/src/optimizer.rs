@@ -147,38 +147,39 @@ impl Optimizer {
                     torch_ext::adamw_mixed(&slot.weight, &state, &grads[i], step, params, scale)?;
                     continue;
                 }
+                // In float32 before it is scaled: bfloat16 would round once more.
+                let mut grad = grads[i].to_kind(Kind::Float);
                 if scale < 1.0 {
-                    let _ = grads[i].shallow_clone().g_mul_scalar_(scale);
+                    let _ = grad.g_mul_scalar_(scale);
                 }
                 if matches!(slot.moments, Moments::Full { .. }) {
-                    plain.push(i);
+                    plain.push((i, grad));
                 } else {
-                    let grad = grads[i].to_kind(Kind::Float);
                     slot.moments.step(&slot.master, &grad, &self.count, params)?;
                     slot.publish();
                 }
             }
-            self.plain_step(&plain, grads, params)?;
+            self.plain_step(&plain, params)?;
         }
         self.clear();
         Ok(())
     }
 
-    /// libtorch's fused kernel over some weights.
-    fn plain_step(&mut self, chosen: &[usize], grads: &[Tensor], params: AdamwParams) -> Result<()> {
-        let list = |get: &dyn Fn(usize) -> Tensor| chosen.iter().map(|&i| get(i)).collect::<Vec<_>>();
-        let moments: Vec<[Tensor; 2]> =
-            chosen.iter().map(|&i| self.slots[i].moments.read(&self.slots[i].weight.size())).collect();
+    /// libtorch's fused kernel over some weights and their gradients.
+    fn plain_step(&mut self, chosen: &[(usize, Tensor)], params: AdamwParams) -> Result<()> {
+        let slots = || chosen.iter().map(|(i, _)| &self.slots[*i]);
+        let (first, second): (Vec<Tensor>, Vec<Tensor>) =
+            slots().map(|slot| slot.moments.read(&slot.weight.size())).map(|[m, v]| (m, v)).unzip();
         fused_adamw(
-            &list(&|i| self.slots[i].master.shallow_clone()),
-            &list(&|i| grads[i].to_kind(Kind::Float)),
-            &moments.iter().map(|[first, _]| first.shallow_clone()).collect::<Vec<_>>(),
-            &moments.iter().map(|[_, second]| second.shallow_clone()).collect::<Vec<_>>(),
-            &list(&|_| self.count.shallow_clone()),
+            &slots().map(|slot| slot.master.shallow_clone()).collect::<Vec<_>>(),
+            &chosen.iter().map(|(_, grad)| grad.shallow_clone()).collect::<Vec<_>>(),
+            &first,
+            &second,
+            &slots().map(|_| self.count.shallow_clone()).collect::<Vec<_>>(),
             params,
         )?;
-        for &i in chosen {
-            self.slots[i].publish();
+        for (i, _) in chosen {
+            self.slots[*i].publish();
         }
         Ok(())
     }

@@ -46,6 +46,8 @@ pub struct Trainer {
     recomputed: Option<(Vec<i64>, Vec<bool>)>,
     /// Whether the step at hand has several micro-batches.
     accumulates: bool,
+    /// Whether checkpoints are written from a copy.
+    copies_state: bool,
     /// Bytes of the largest step that was planned.
     largest_plan: u64,
 }
@@ -73,6 +75,7 @@ impl Trainer {
             recompute,
             recomputed: None,
             accumulates: false,
+            copies_state: config.background_checkpoints,
             largest_plan: 0,
         })
     }
@@ -147,7 +150,7 @@ impl Trainer {
         Ok(stats)
     }
 
-    /// What the step takes in memory, by the shape of `micro`.
+    /// What the step takes in memory, by the shape of `micro`, while a checkpoint is on its way to the disk.
     pub fn memory_plan(&self, micro: &MicroBatch) -> MemoryPlan {
         let shape = micro.ids.size();
         let width = self.model.kind().elt_size_in_bytes() as u64;
@@ -156,7 +159,9 @@ impl Trainer {
             MomentKind::Eight => Step::MOMENTS_8BIT,
         };
         let (rows, length, accumulates) = (shape[0] as u64, shape[1] as u64, self.accumulates);
-        let step = Step { rows, length, width, accumulates, moments };
+        // On a GPU the copy lies in the memory of the host.
+        let snapshot = self.copies_state && self.model.device() == tch::Device::Cpu;
+        let step = Step { rows, length, width, accumulates, moments, snapshot };
         MemoryPlan::new(self.model.config(), &trained_parts(&self.model), step, self.recompute)
     }
 
@@ -185,7 +190,7 @@ impl Trainer {
         let gib = |bytes: u64| format!("{:.2}", bytes as f64 / f64::from(1 << 30));
         tracing::info!(
             "memory of a step of {shape:?} tokens, GiB: weights {}, gradients {}, optimizer {}, kept by blocks {} ({} of \
-             {} computed again), at the head {}, most activations at once {}, together {}",
+             {} computed again), at the head {}, most activations at once {}, a checkpoint's copy {}, together {}",
             gib(plan.weights),
             gib(plan.gradients),
             gib(plan.optimizer),
@@ -194,6 +199,7 @@ impl Trainer {
             plan.recomputed.len(),
             gib(plan.logits),
             gib(plan.activations),
+            gib(plan.snapshot),
             gib(plan.total()),
         );
         self.recomputed = Some((shape, plan.recomputed));

@@ -7,8 +7,8 @@ mod common;
 use std::path::Path;
 
 use common::{Expected, fixture, max_difference};
-use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, WriteOptions};
-use llama_pro_expand::{ExpandOptions, Expansion, Placement, expand, verify};
+use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, Weights, WriteOptions};
+use llama_pro_expand::{DeltaOptions, ExpandOptions, Expansion, Placement, apply, expand, verify};
 use llama_pro_model::{Inputs, Llama, LoadOptions, Path as Blocks, Trained};
 use llama_pro_train::{Dtype, Keep, MicroBatch, TrainConfig, Trainer};
 use tch::Kind;
@@ -44,7 +44,7 @@ fn an_export_holds_the_trained_model_and_the_frozen_bytes() {
     grown(&dir);
     let names = Expansion::read(&dir).unwrap().unwrap().trained_names();
     let (trainer, source) = trained(&dir, Trained::Names(names.clone()), Dtype::F32);
-    let checked = trainer.export(&source, &model, None, &|_| {}).unwrap();
+    let checked = trainer.export(&source, &model, Weights::Model, None, &|_| {}).unwrap();
     let written = Checkpoint::open(&model).unwrap();
     assert_eq!(checked, written.names().count() - names.len());
     for name in written.names() {
@@ -59,6 +59,31 @@ fn an_export_holds_the_trained_model_and_the_frozen_bytes() {
     let logits = |m: &Llama| m.logits(&Inputs::tokens(&ids()), Blocks::Grown).unwrap();
     let difference = max_difference(&logits(&again), &logits(trainer.model()));
     assert!(difference < 0.05, "{difference}");
+}
+
+/// Written without the base, and with it again: the folder that the whole export is, to the byte.
+#[test]
+fn new_blocks_alone_and_the_base_are_the_whole_export() {
+    let out = tempfile::tempdir().unwrap();
+    let [dir, model, small, again] = ["grown", "model", "small", "again"].map(|name| out.path().join(name));
+    grown(&dir);
+    let names = Expansion::read(&dir).unwrap().unwrap().trained_names();
+    let (trainer, source) = trained(&dir, Trained::Names(names), Dtype::Bf16);
+    trainer.export(&source, &model, Weights::Model, None, &|_| {}).unwrap();
+    trainer.export(&source, &small, Weights::NewBlocks, None, &|_| {}).unwrap();
+    apply(&fixture("llama3-gqa-tied-bf16-sharded"), &small, &again, &DeltaOptions::default()).unwrap();
+    let files = |dir: &Path| -> std::collections::BTreeMap<_, _> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+        entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+    };
+    assert_eq!(files(&again), files(&model));
+    // Where the base was trained too, new blocks alone are not the model; without new blocks there is nothing.
+    for dir in [dir, fixture("llama2")] {
+        let (trainer, source) = trained(&dir, Trained::All, Dtype::F32);
+        let error =
+            trainer.export(&source, &small, Weights::NewBlocks, None, &|_| {}).unwrap_err().to_string();
+        assert!(error.contains("was trained too") || error.contains("it has none"), "{error}");
+    }
 }
 
 /// A file may store the tied head under its own name; after training the embedding both must be the same.
@@ -95,7 +120,7 @@ fn a_stored_tied_head_follows_the_embedding() {
     let ids = Expected::read(&fixture("qwen2").join("expected.safetensors")).get("input_ids");
     let mut trainer = Trainer::new(llama, None, &TrainConfig::new(10, 2, 1e-2), Keep::default()).unwrap();
     trainer.step(&[MicroBatch::tokens(&ids)], 1, 1e-2).unwrap();
-    trainer.export(&checkpoint, &model, None, &|_| {}).unwrap();
+    trainer.export(&checkpoint, &model, Weights::Model, None, &|_| {}).unwrap();
     let written = Checkpoint::open(&model).unwrap();
     let bytes = |name: &str| written.bytes(name).unwrap().to_vec();
     assert_eq!(bytes("lm_head.weight"), bytes("model.embed_tokens.weight"));
@@ -119,7 +144,7 @@ fn a_frozen_weight_that_moved_is_named() {
     let before = std::fs::read(dir.join("model.safetensors")).unwrap_or_default();
     let _ = tch::no_grad(|| victim.tensor.narrow(0, 3, 1).narrow(1, 0, 1).fill_(0.5));
     assert_eq!(std::fs::read(dir.join("model.safetensors")).unwrap_or_default(), before);
-    let error = trainer.export(&source, &model, None, &|_| {}).unwrap_err().to_string();
+    let error = trainer.export(&source, &model, Weights::Model, None, &|_| {}).unwrap_err().to_string();
     assert!(error.contains(name), "{error}");
     assert!(!model.exists(), "nothing is written");
 }

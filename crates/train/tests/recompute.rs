@@ -78,7 +78,14 @@ fn the_plan_knows_what_is_trained() {
     let parts = trained_parts(&all);
     assert!(parts.embedding && parts.norm && parts.head && parts.blocks.iter().all(|&t| t));
     // State of the optimizer: two float32 numbers a weight, as the trainer counts them itself.
-    let step = Step { rows: 4, length: 64, width: 4, accumulates: false, moments: Step::MOMENTS_F32 };
+    let step = Step {
+        rows: 4,
+        length: 64,
+        width: 4,
+        accumulates: false,
+        moments: Step::MOMENTS_F32,
+        snapshot: false,
+    };
     let plan = MemoryPlan::new(all.config(), &parts, step, Recompute::None);
     let config = TrainConfig::new(3, 8, 2e-3);
     let trainer = Trainer::new(model(Trained::All, Kind::Float), None, &config, Keep::default()).unwrap();
@@ -106,7 +113,10 @@ fn the_plan_is_within_a_tenth_of_what_is_measured() {
         for trained in [names(&[2, 5]), Trained::All] {
             for recompute in [Recompute::None, Recompute::NewBlocks, Recompute::AllBlocks] {
                 let dtype = if kind == Kind::Float { Dtype::F32 } else { Dtype::Bf16 };
-                let train = TrainConfig { recompute, dtype, ..TrainConfig::new(3, 8, 1e-3) };
+                // No checkpoint is written here: what its copy takes is a test of its own.
+                let background_checkpoints = false;
+                let train =
+                    TrainConfig { recompute, dtype, background_checkpoints, ..TrainConfig::new(3, 8, 1e-3) };
                 let meter = MemoryMeter::start().unwrap();
                 let options =
                     LoadOptions { trained: trained.clone(), kind: Some(kind), ..LoadOptions::default() };

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let plan = MemoryPlan::new(
         &config,
         &parts,
-        Step { rows: batch, length, width, accumulates: false, moments: Step::MOMENTS_F32 },
+        Step { rows: batch, length, width, accumulates: false, moments: Step::MOMENTS_F32, snapshot: false },
         args.recompute,
     );
     let flops = flops_per_token(&config, &parts, length) * (batch * length) as f64;

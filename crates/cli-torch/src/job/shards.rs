@@ -16,7 +16,7 @@ const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
 /// How texts become rows.
 pub(crate) struct Maker<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) environment: Environment,
+    pub(crate) environment: &'a Environment,
     /// Where shards are kept.
     pub(crate) cache: &'a Path,
     /// Tokens of the model.
@@ -66,7 +66,7 @@ impl Maker<'_> {
         let folder = format!("{name}-{}", &llama_pro_checkpoint::digest(key.as_bytes())[7..19]);
         let out = self.cache.join(folder);
         let prepared =
-            llama_pro_corpus::prepare(name, source, &self.environment, self.tokenizer, &options, &out)?;
+            llama_pro_corpus::prepare(name, source, self.environment, self.tokenizer, &options, &out)?;
         let counts = &prepared.manifest.train;
         tracing::info!(
             "{name}: {} documents, {} tokens, {:.2} bytes per token{}",

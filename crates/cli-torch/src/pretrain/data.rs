@@ -1,6 +1,7 @@
 //! Sources to token shards, shards to rows, and the order in which training reads them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use llama_pro_checkpoint::Checkpoint;
@@ -13,7 +14,7 @@ use crate::recipe::Recipe;
 /// What a run reads.
 pub(super) struct Data {
     /// (seed, step) to training rows.
-    pub(super) sampler: Sampler,
+    pub(super) sampler: Arc<Sampler>,
     /// Index of the source that keeps the old ability, if there is one.
     pub(super) keep_sources: Vec<usize>,
     /// Held-out rows, the text to keep first.
@@ -33,7 +34,7 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) ->
         bos: recipe.data.bos,
         eos: recipe.data.eos,
     };
-    let maker = Maker { tokenizer: &tokenizer, environment, cache, vocabulary, settings };
+    let maker = Maker { tokenizer: &tokenizer, environment: &environment, cache, vocabulary, settings };
     let mut sources = Vec::new();
     let mut held_out = Vec::new();
     let mut keep_sources = Vec::new();
@@ -57,7 +58,8 @@ pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) ->
         let prepared = maker.prepare(&set.name, &set.source, 0.0, None)?;
         held_out.extend(maker.held_out(&set.name, Some(&prepared.train))?);
     }
-    let data = Data { sampler: Sampler::new(sources, recipe.seed)?, keep_sources, held_out };
+    let sampler = Arc::new(Sampler::new(sources, recipe.seed)?);
+    let data = Data { sampler, keep_sources, held_out };
     super::announce(recipe, &data);
     Ok(data)
 }

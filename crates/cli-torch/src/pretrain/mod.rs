@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use llama_pro_checkpoint::Checkpoint;
+use llama_pro_checkpoint::{Checkpoint, Weights};
 use llama_pro_cli::{output, progress};
 use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
@@ -47,6 +47,17 @@ pub(crate) struct Args {
     /// The same batches for comparison: `full` trains every weight of the unexpanded base.
     #[arg(long, value_enum)]
     control: Option<ControlKind>,
+    /// Writes the new blocks alone (delta/, see `expand --delta`) in place of the whole model, as --set delta=true.
+    #[arg(long)]
+    delta: bool,
+}
+
+impl Args {
+    /// The keys that are set, the flags that stand for one among them.
+    fn overrides(&self) -> Vec<String> {
+        let delta = self.delta.then(|| "delta=true".to_owned());
+        self.set.iter().cloned().chain(delta).collect()
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -65,7 +76,7 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
         let job = Job { run: &run, recipe: &recipe, threads, resumed: true, stop: &stop };
         return job.work();
     }
-    let mut recipe = recipe::load(args.config.as_deref(), &args.set)?;
+    let mut recipe = recipe::load(args.config.as_deref(), &args.overrides())?;
     let mut stem = STEMS[0];
     if let Some(ControlKind::Full) = args.control {
         recipe = recipe.into_control();
@@ -101,7 +112,7 @@ fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
     let run = RunFolder::resume(&dir)?;
     let text = toml::to_string(&run.read_recipe()?)?;
     let begun = recipe::read(&run.recipe(), &text, &[])?;
-    let recipe = recipe::read(&run.recipe(), &text, &args.set)?;
+    let recipe = recipe::read(&run.recipe(), &text, &args.overrides())?;
     if begun.train.micro_rows() != recipe.train.micro_rows() {
         let (then, now) = (begun.train.micro_rows(), recipe.train.micro_rows());
         tracing::warn!(
@@ -175,23 +186,19 @@ impl Job<'_> {
             None => None,
         };
 
-        let mut benchmarks = match &recipe.benchmarks {
-            Some(benchmarks) => Some(Ready::new(benchmarks, &recipe.folder(), &model_dir)?),
-            None => None,
-        };
-        let scored_before = match &mut benchmarks {
-            Some(ready) => Some(ready.score_once(run, "benchmarks-before", &model)?),
-            None => None,
-        };
+        let ready = |benchmarks| Ready::new(benchmarks, &recipe.folder(), &model_dir);
+        let mut benchmarks = recipe.benchmarks.as_ref().map(ready).transpose()?;
+        let scored = benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", &model));
+        let scored_before = scored.transpose()?;
 
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &data);
-        let batches = SampledRows {
-            sampler: &data.sampler,
-            keep_sources: &data.keep_sources,
-            rows_per_step: recipe.train.rows_per_step,
-            micro_rows: recipe.train.micro_rows(),
-        };
+        let batches = SampledRows::new(
+            Arc::clone(&data.sampler),
+            data.keep_sources.clone(),
+            recipe.train.rows_per_step,
+            recipe.train.micro_rows(),
+        );
         let setup = Fit {
             config: &recipe.train,
             batches: &batches,
@@ -212,10 +219,9 @@ impl Job<'_> {
         };
 
         let after = self.score_once("after", trainer.model(), Blocks::Grown, &data)?;
-        let scored_after = match &mut benchmarks {
-            Some(ready) => Some(ready.score_once(run, "benchmarks-after", trainer.model())?),
-            None => None,
-        };
+        let scored =
+            benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-after", trainer.model()));
+        let scored_after = scored.transpose()?;
         let base_path_identical = base_before
             .map(|before| {
                 let again = evaluate::score(trainer.model(), Blocks::Base, &data, recipe, "base path")?;
@@ -223,9 +229,12 @@ impl Job<'_> {
             })
             .transpose()?;
         let bar = progress::bytes("writing the model");
-        bar.set_length(checkpoint.total_bytes());
-        let frozen_checked =
-            trainer.export(&checkpoint, &run.model(), Some(Arc::clone(self.stop)), &|more| bar.inc(more));
+        let (weights, out) = match recipe.delta {
+            true => (Weights::NewBlocks, run.delta()),
+            false => (Weights::Model, run.model()),
+        };
+        let cancel = Some(Arc::clone(self.stop));
+        let frozen_checked = trainer.export(&checkpoint, &out, weights, cancel, &|more| bar.inc(more));
         bar.finish_and_clear();
         summary::finish(&summary::Facts {
             run,

@@ -16,6 +16,10 @@ pub(super) const NOTHING_ADDED: &str = "train.parameters = \"added\", but the ba
 /// Device, base, shapes, placement, tokenizer and freeze set against each other.
 pub(super) fn check(recipe: &Recipe, control: bool) -> Result<()> {
     choose_device(&recipe.device)?;
+    ensure!(
+        !recipe.delta || recipe.train.parameters == Parameters::Added,
+        "delta: new blocks alone are the model only where nothing else is trained; expected train.parameters = \"added\""
+    );
     if let Some(benchmarks) = &recipe.benchmarks {
         benchmarks.check(&recipe.folder())?;
     }

@@ -114,7 +114,10 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         };
         line("new blocks skipped", text);
     }
-    line("model", facts.run.model().display());
+    match facts.recipe.delta {
+        true => line("new blocks alone", facts.run.delta().display()),
+        false => line("model", facts.run.model().display()),
+    }
     line("report", facts.run.report().display());
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail, ensure};
-use llama_pro_checkpoint::Checkpoint;
+use llama_pro_checkpoint::{Checkpoint, Weights};
 use llama_pro_cli::progress;
 use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
@@ -81,8 +81,16 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
 /// The model of the newest run of `pretrain` that has one; without any, the miniature is run first.
 fn last_pretrain(threads: Option<u32>) -> Result<PathBuf> {
     let newest = || -> Result<Option<PathBuf>> {
-        let run = RunFolder::latest(Path::new(RUNS), "pretrain")?;
-        Ok(run.map(|dir| dir.join("model")).filter(|model| model.join("config.json").exists()))
+        let Some(run) = RunFolder::latest(Path::new(RUNS), "pretrain")? else { return Ok(None) };
+        let there = |name: &str| Some(run.join(name)).filter(|model| model.join("config.json").exists());
+        let model = there("model");
+        if let (None, Some(delta)) = (&model, there("delta")) {
+            bail!(
+                "{}: new blocks without their base; `expand BASE OUT --delta` makes the model, then --set model=OUT",
+                delta.display()
+            );
+        }
+        Ok(model)
     };
     if let Some(model) = newest()? {
         return Ok(model);
@@ -160,12 +168,11 @@ impl Job<'_> {
         inputs.insert("threads".to_owned(), threads);
         let vocabulary = checkpoint.config().llama()?.vocab_size;
         let texts = texts::prepare(recipe, &dir, vocabulary, data, &Path::new(RUNS).join("data"))?;
-        let kept = texts.kept.as_ref().map(|kept| WithKept {
-            batches: &data.batches,
-            kept: &kept.sampler,
-            rows_per_step: recipe.kept_rows(),
-            micro_rows: recipe.train.micro_rows(),
-        });
+        let with_kept = |kept: &texts::Kept| {
+            let (rows, micro) = (recipe.kept_rows(), recipe.train.micro_rows());
+            WithKept::new(&data.batches, Arc::clone(&kept.sampler), rows, micro)
+        };
+        let kept = texts.kept.as_ref().map(with_kept);
         let batches: &dyn Batches = kept.as_ref().map_or(&data.batches, |kept| kept);
         inputs.insert("data".to_owned(), batches.fingerprint());
         let written = llama_pro_checkpoint::digest(template.source().as_bytes());
@@ -176,14 +183,10 @@ impl Job<'_> {
         let reference = self.reference(&checkpoint, &model)?;
         let before = self.score_once("before", &model, &texts.scored)?;
         let asked_before = self.ask_once("answers-before", &model)?;
-        let mut benchmarks = match &recipe.benchmarks {
-            Some(benchmarks) => Some(Ready::new(benchmarks, &recipe.folder(), &dir)?),
-            None => None,
-        };
-        let scored_before = match &mut benchmarks {
-            Some(ready) => Some(ready.score_once(run, "benchmarks-before", &model)?),
-            None => None,
-        };
+        let ready = |benchmarks| Ready::new(benchmarks, &recipe.folder(), &dir);
+        let mut benchmarks = recipe.benchmarks.as_ref().map(ready).transpose()?;
+        let scored = benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", &model));
+        let scored_before = scored.transpose()?;
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &texts);
         let setup =
@@ -199,15 +202,16 @@ impl Job<'_> {
             }
         };
         let after = self.score_once("after", trainer.model(), &texts.scored)?;
-        let scored_after = match &mut benchmarks {
-            Some(ready) => Some(ready.score_once(run, "benchmarks-after", trainer.model())?),
-            None => None,
-        };
+        let scored =
+            benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-after", trainer.model()));
+        let scored_after = scored.transpose()?;
         let asked_after = self.ask_once("answers-after", trainer.model())?;
         let bar = progress::bytes("writing the model");
         bar.set_length(checkpoint.total_bytes());
         let written =
-            trainer.export(&checkpoint, &run.model(), Some(Arc::clone(self.stop)), &|more| bar.inc(more));
+            trainer.export(&checkpoint, &run.model(), Weights::Model, Some(Arc::clone(self.stop)), &|more| {
+                bar.inc(more)
+            });
         bar.finish_and_clear();
         written?;
         self.write_template()?;

@@ -1,9 +1,10 @@
 //! What is scored before, during and after: held-out conversations, and texts that should not be forgotten.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use llama_pro_corpus::{documents, is_validation};
+use llama_pro_corpus::{Environment, documents, is_validation};
 use llama_pro_eval::{EvalTable, TokenRow, perplexity};
 use llama_pro_model::{Llama, Path as Blocks, Scorer};
 use llama_pro_shards::{Packing, Sampler};
@@ -29,7 +30,7 @@ pub(super) struct Scored {
 /// The text that keeps the old ability.
 pub(super) struct Kept {
     /// What comes beside the conversations.
-    pub(super) sampler: Sampler,
+    pub(super) sampler: Arc<Sampler>,
     /// What is only scored.
     pub(super) held_out: HeldOut,
 }
@@ -57,15 +58,13 @@ pub(super) fn prepare(
         return Ok(Texts { kept: None, scored: all });
     }
     let tokenizer = Tokenizer::from_dir(model)?;
-    let kept = match &recipe.keep {
-        Some(keep) => Some(kept(recipe, keep, &tokenizer, vocabulary, cache)?),
-        None => None,
-    };
+    let environment = environment(recipe.folder(), cache)?;
+    let keep = |keep| kept(recipe, keep, &tokenizer, vocabulary, &environment, cache);
+    let kept = recipe.keep.as_ref().map(keep).transpose()?;
     if let Some(Kept { held_out, .. }) = &kept {
         let rows = held_out.rows(recipe.eval.rows).collect();
         all.push(Scored { name: held_out.name.clone(), rows });
     }
-    let environment = environment(recipe.folder(), cache)?;
     for text in &recipe.eval.texts {
         let rows = rows(recipe, &tokenizer, documents(&text.source, &environment)?)?;
         ensure!(!rows.is_empty(), "eval.texts.{}: no document to score", text.name);
@@ -80,6 +79,7 @@ fn kept(
     keep: &KeepText,
     tokenizer: &Tokenizer,
     vocabulary: usize,
+    environment: &Environment,
     cache: &Path,
 ) -> Result<Kept> {
     let settings = Settings {
@@ -90,7 +90,6 @@ fn kept(
         bos: None,
         eos: None,
     };
-    let environment = environment(recipe.folder(), cache)?;
     let maker = Maker { tokenizer, environment, cache, vocabulary, settings };
     let share = keep.validation.unwrap_or(KEPT_VALIDATION);
     let prepared = maker.prepare(&keep.name, &keep.source, share, None)?;
@@ -98,7 +97,8 @@ fn kept(
         anyhow::bail!("keep.validation = {share}: no document of {} is held out", keep.name)
     };
     let rows = maker.rows(&prepared.train)?;
-    Ok(Kept { sampler: Sampler::new(vec![(keep.name.clone(), rows, 1.0)], recipe.seed)?, held_out })
+    let sampler = Sampler::new(vec![(keep.name.clone(), rows, 1.0)], recipe.seed)?;
+    Ok(Kept { sampler: Arc::new(sampler), held_out })
 }
 
 /// The beginnings of documents, a row each, until there are enough.

@@ -1,4 +1,4 @@
-//! `expand BASE OUT`: block expansion.
+//! `expand BASE OUT`: block expansion, and with --delta the whole model from its base and its new blocks.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Places of the new blocks in the grown model, as 4,9,14: each a copy of the old block below it.
     #[arg(long, value_name = "I,J,…", value_delimiter = ',')]
     at: Option<Vec<usize>>,
+    /// Puts trained new blocks, which `delta` or `pretrain --delta` wrote, into their base: the whole model again.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["blocks", "at", "per_group", "dry_run"])]
+    delta: Option<PathBuf>,
     /// Show the plan and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -38,10 +41,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if let Some(delta) = &args.delta {
+        return super::delta::apply(
+            &args.base,
+            delta,
+            &args.out,
+            args.force,
+            args.max_shard_bytes,
+            args.json,
+        );
+    }
     let placement = match (args.blocks, &args.at) {
         (Some(blocks), _) => Placement::Blocks { blocks, per_group: args.per_group.unwrap_or(1) },
         (None, Some(at)) => Placement::At(at.clone()),
-        (None, None) => bail!("expected --blocks N (the paper uses 8 for 32) or --at I,J,…"),
+        (None, None) => bail!("expected --blocks N (the paper uses 8 for 32), --at I,J,… or --delta DIR"),
     };
     let options = ExpandOptions { force: args.force, dry_run: true, ..ExpandOptions::default() };
     llama_pro_expand::expand(&args.base, &args.out, &placement, &options)?;

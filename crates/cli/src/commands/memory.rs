@@ -22,6 +22,8 @@ pub(crate) struct StepMemory {
     activations: u64,
     head: u64,
     total: u64,
+    /// What the host holds besides while a checkpoint is written in the background.
+    checkpoint_copy: u64,
     /// The largest number of rows whose step stays within the limit.
     rows_that_fit: u64,
     /// Floating-point operations for one token.
@@ -41,15 +43,12 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                 if *mode == "all" && recompute == Recompute::NewBlocks {
                     continue; // every block is trained: the same as all
                 }
-                let plan = |rows| {
-                    MemoryPlan::new(
-                        config,
-                        trained,
-                        Step { rows, length, width, accumulates: true, moments: Step::MOMENTS_F32 },
-                        recompute,
-                    )
+                let plan = |rows, snapshot| {
+                    let moments = Step::MOMENTS_F32;
+                    let step = Step { rows, length, width, accumulates: true, moments, snapshot };
+                    MemoryPlan::new(config, trained, step, recompute)
                 };
-                let one = plan(1);
+                let one = plan(1, false);
                 let kept = |is_trained: bool| {
                     let mut blocks = trained.blocks.iter().enumerate().skip(trained.lowest());
                     blocks.find(|(_, t)| **t == is_trained).map_or(0, |(i, _)| one.kept[i])
@@ -64,7 +63,8 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                     activations: one.activations,
                     head: one.logits,
                     total: one.total(),
-                    rows_that_fit: most(|rows| plan(rows).total() <= limit),
+                    checkpoint_copy: plan(1, true).snapshot,
+                    rows_that_fit: most(|rows| plan(rows, false).total() <= limit),
                     flops_per_token: flops_per_token(config, trained, length),
                 });
             }
@@ -120,6 +120,13 @@ pub(crate) fn show(plans: &[StepMemory], length: u64, limit: u64) {
         "rows",
     ];
     println!("{}", output::table(&header, rows));
+    let mut copies: Vec<String> =
+        plans.iter().map(|p| format!("{} {}", p.mode, output::bytes(p.checkpoint_copy))).collect();
+    copies.dedup();
+    println!(
+        "  while a checkpoint is written beside the training, the host holds a copy of what is trained besides:"
+    );
+    println!("  {} (train.background-checkpoints = false needs none)", copies.join(", "));
 }
 
 #[cfg(test)]

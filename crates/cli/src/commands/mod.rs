@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod bench_dedup;
 mod bench_prepare;
 mod bench_tokenize;
+pub(crate) mod delta;
 pub(crate) mod expand;
 pub(crate) mod inspect;
 pub(crate) mod memory;

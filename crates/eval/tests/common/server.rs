@@ -3,7 +3,10 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "http.rs"]
+mod http;
+
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -115,32 +118,10 @@ impl Drop for Server {
 
 /// One request of a connection; `None` where the connection is over.
 fn answer(mut stream: &TcpStream, state: &State) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 || state.over.load(Ordering::SeqCst) {
-            return None;
-        }
-        let line = line.trim().to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line.is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let request: Value = serde_json::from_slice(&body).ok()?;
+    let request = http::request(stream).filter(|_| !state.over.load(Ordering::SeqCst))?;
     let number = state.requests.fetch_add(1, Ordering::SeqCst);
-    let mut send = |body: &str| {
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(format!("{head}{body}").as_bytes()).ok()
-    };
+    let mut send =
+        |body: &str| stream.write_all(format!("{}{body}", http::head("200 OK", body.len())).as_bytes()).ok();
     let fault = if number < state.after { Fault::None } else { state.fault };
     match fault {
         Fault::None => {

@@ -116,7 +116,7 @@ pub(crate) fn folder(dir: &Path) -> RunFolder {
 pub(crate) fn go(
     dir: &Path,
     config: &TrainConfig,
-    batches: &Replay,
+    batches: &dyn Batches,
     ear: &mut Ear,
 ) -> Result<(Trainer, Outcome)> {
     let run = folder(dir);
