@@ -21,7 +21,14 @@ fn main() {
         .flag("-fopenmp")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["cpp/shim.cpp", "cpp/functions.cpp", "cpp/meter.cpp", "cpp/optimizer.cpp", "cpp/select.cpp"])
+        .files([
+            "cpp/shim.cpp",
+            "cpp/functions.cpp",
+            "cpp/attention.cpp",
+            "cpp/meter.cpp",
+            "cpp/optimizer.cpp",
+            "cpp/select.cpp",
+        ])
         .compile("llama_pro_shim");
     if x86 {
         let wide = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma"];

@@ -4,7 +4,8 @@
 //! The counts follow what this project's training path keeps (crates/model), with the new blocks or everything trained:
 //! - below the lowest trained block nothing is kept for a backward pass, and there is none;
 //! - a frozen block above it keeps what its norms, attention and SwiGLU need: `2 D + 2 Q + 2 K + 2 I` numbers a token
-//!   (D hidden, Q and K the widths of the query and the key heads, I the feed-forward width);
+//!   (D hidden, Q and K the widths of the query and the key heads, I the feed-forward width; plain attention repeats keys and
+//!   values to Q);
 //! - a trained block also keeps the inputs of its matrices, `2 D + I` more;
 //! - a recomputed block keeps its input, `D`, and what it needs otherwise exists for one block at a time.
 
@@ -96,7 +97,7 @@ impl Trained {
     }
 }
 
-/// What a training step works on.
+/// What a training step works on, and how it is computed. [`Step::new`] is one forward pass in the kernels of the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Rows of a forward pass.
@@ -111,6 +112,19 @@ pub struct Step {
     pub moments: u64,
     /// Whether a checkpoint may be on its way to the disk from a copy in the same memory: on the CPU, in the background.
     pub snapshot: bool,
+    /// Whether losses and optimizer steps are computed in place, in the kernels of the CPU. Elsewhere they take float32
+    /// copies of a chunk.
+    pub kernels: bool,
+    /// Whether attention is libtorch's plain one, which repeats keys and values for each query head.
+    pub repeats_keys: bool,
+    /// Numbers of the dense masks of attention.
+    pub masks: u64,
+    /// Rows of logits that the head works on at once; 0 for [`chunk_rows`].
+    pub chunk: u64,
+    /// Whether there is a KL term: a second chunk of logits.
+    pub kl: bool,
+    /// Bytes of a base of its own for the KL term, where the new blocks cannot be skipped.
+    pub reference: u64,
 }
 
 impl Step {
@@ -122,12 +136,41 @@ impl Step {
     pub const MOMENTS_8BIT: u64 = 2 * Self::BLOCK + 8;
     /// What a checkpoint holds of a trained weight: the master and two moments, in float32 whatever they are kept in.
     pub const CHECKPOINT: u64 = 12;
+
+    /// One forward pass in the kernels of the CPU, float32 moments, no KL term, no checkpoint under way.
+    pub fn new(rows: u64, length: u64, width: u64) -> Self {
+        Self {
+            rows,
+            length,
+            width,
+            accumulates: false,
+            moments: Self::MOMENTS_F32,
+            snapshot: false,
+            kernels: true,
+            repeats_keys: false,
+            masks: 0,
+            chunk: 0,
+            kl: false,
+            reference: 0,
+        }
+    }
+
+    /// Bytes at the head for each logit of a chunk.
+    fn logit_bytes(&self) -> u64 {
+        // Without kernels the log-softmax and its exponential exist in float32, of the base and of the model.
+        match (self.kernels, self.kl) {
+            (true, false) => self.width,
+            (true, true) => 2 * self.width,
+            (false, false) => self.width + 8,
+            (false, true) => 2 * self.width + 24,
+        }
+    }
 }
 
 /// Bytes, by what they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Every weight, in the dtype that is computed in.
+    /// Every weight, in the dtype that is computed in, and a base of its own for the KL term.
     pub weights: u64,
     /// Gradients of the trained weights, and where several passes make a step in bfloat16 their float32 sums.
     pub gradients: u64,
@@ -144,7 +187,7 @@ pub struct MemoryPlan {
     /// What exists beside them at the head: the logits of one chunk, hidden states and their gradient, and the gradient of
     /// a trained head before it is added up.
     pub logits: u64,
-    /// Everything that depends on the batch, at the moment when it is most.
+    /// Everything that depends on the batch, at the moment when it is most, less the gradients that are not there yet then.
     pub activations: u64,
 }
 
@@ -186,11 +229,11 @@ impl MemoryPlan {
         let (all, learned) = counts(config, trained);
         let (d, v) = (config.hidden_size as u64, config.vocab_size as u64);
         let tokens = step.rows * step.length;
-        let chunk = chunk_rows(v, step.width).min(tokens);
+        let chunk = if step.chunk > 0 { step.chunk } else { chunk_rows(v, step.width) }.min(tokens);
         let narrow = step.width < 4;
         let head = if config.tie_word_embeddings { trained.embedding } else { trained.head };
         Self {
-            weights: all * step.width,
+            weights: all * step.width + step.reference,
             gradients: learned * if narrow && step.accumulates { 4 + step.width } else { step.width },
             optimizer: learned * step.moments / Step::BLOCK + if narrow { 4 * learned } else { 0 },
             snapshot: if step.snapshot { learned * Step::CHECKPOINT } else { 0 },
@@ -198,7 +241,9 @@ impl MemoryPlan {
             recomputed: Vec::new(),
             working: 0,
             // The residual stream, its norm, the rows of it that have targets, and their gradient.
-            logits: (chunk * v + 4 * tokens * d) * step.width + if head { 4 * v * d } else { 0 },
+            logits: chunk * v * step.logit_bytes()
+                + 4 * tokens * d * step.width
+                + if head { 4 * v * d } else { 0 },
             activations: 0,
         }
     }
@@ -208,7 +253,8 @@ impl MemoryPlan {
         let (d, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
         let lowest = trained.lowest();
         let heads = 4 * tokens * config.num_attention_heads as u64;
-        let whole = |i: usize| tokens * block_kept(config, trained.blocks[i]) * step.width + heads;
+        let whole =
+            |i: usize| tokens * block_kept(config, trained.blocks[i], step.repeats_keys) * step.width + heads;
         self.kept = (0..config.num_hidden_layers)
             .map(|i| match (i < lowest, self.recomputed[i]) {
                 (true, _) => 0,
@@ -216,8 +262,19 @@ impl MemoryPlan {
                 (false, false) => whole(i),
             })
             .collect();
+        // Below float32 a gradient is let go of after the step, so it exists from its block's backward pass on.
+        let width = if step.width < 4 { step.width } else { 0 };
+        let absent = |below: usize| {
+            let blocks = (0..below).filter(|&i| trained.blocks[i]).count() as u64;
+            let embedding = if trained.embedding { config.vocab_size as u64 * d } else { 0 };
+            match trained.adapters {
+                Some(adapters) => adapters * width,
+                None => (blocks * block_parameters(config) + embedding) * width,
+            }
+        };
         // At the head all is kept; in the backward pass of a block, what lies above it is gone.
-        let mut most = self.kept.iter().sum::<u64>() + self.logits;
+        let most_kept = self.kept.iter().sum::<u64>() + self.logits;
+        let mut most = most_kept.saturating_sub(absent(config.num_hidden_layers));
         let mut below = 0;
         self.working = 0;
         for i in lowest..config.num_hidden_layers {
@@ -227,10 +284,10 @@ impl MemoryPlan {
             let gradients = tokens * (if trained.blocks[i] { 2 } else { 3 } * inner + 2 * d) * step.width;
             let working = gradients + if self.recomputed[i] { whole(i) } else { 0 };
             self.working = self.working.max(working);
-            most = most.max(below + working);
+            most = most.max((below + working).saturating_sub(absent(i)));
         }
         // The stream that enters the lowest block stays for the base's path.
-        self.activations = most + tokens * d * step.width;
+        self.activations = most + (tokens * d + step.masks) * step.width;
     }
 }
 
@@ -240,15 +297,23 @@ pub fn chunk_rows(vocabulary: u64, width: u64) -> u64 {
 }
 
 /// Numbers that a block keeps for each token.
-fn block_kept(config: &LlamaConfig, trained: bool) -> u64 {
+fn block_kept(config: &LlamaConfig, trained: bool, repeats_keys: bool) -> u64 {
     let (d, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
     let (q, k) = widths(config);
+    let k = if repeats_keys { q } else { k };
     2 * d + 2 * q + 2 * k + 2 * inner + if trained { 2 * d + inner } else { 0 }
 }
 
 fn widths(config: &LlamaConfig) -> (u64, u64) {
     let of = |heads: usize| (heads * config.head_dim) as u64;
     (of(config.num_attention_heads), of(config.num_key_value_heads))
+}
+
+/// Weights of a block.
+fn block_parameters(config: &LlamaConfig) -> u64 {
+    let first = |name: &str| name.starts_with("model.layers.0.");
+    let specs = config.parameters().into_iter().filter(|spec| first(&spec.name));
+    specs.map(|spec| spec.shape.iter().map(|&d| d as u64).product::<u64>()).sum()
 }
 
 /// Parameters in all, and of the trained parts.

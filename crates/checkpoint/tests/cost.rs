@@ -36,14 +36,7 @@ fn flops_of_the_papers_model() {
 
 #[test]
 fn optimizer_state_is_of_the_new_blocks_alone() {
-    let step = Step {
-        rows: 1,
-        length: 4096,
-        width: 2,
-        accumulates: true,
-        moments: Step::MOMENTS_F32,
-        snapshot: false,
-    };
+    let step = Step { accumulates: true, ..Step::new(1, 4096, 2) };
     let plan = MemoryPlan::new(&pro(), &new_blocks(), step, Recompute::None);
     let trained = 8 * (202_375_168u64 + 2 * 4096);
     assert_eq!(plan.optimizer, trained * 12);
@@ -56,14 +49,7 @@ fn optimizer_state_is_of_the_new_blocks_alone() {
 
 #[test]
 fn recomputing_more_keeps_less_and_a_budget_is_kept() {
-    let step = Step {
-        rows: 2,
-        length: 4096,
-        width: 2,
-        accumulates: true,
-        moments: Step::MOMENTS_F32,
-        snapshot: false,
-    };
+    let step = Step { accumulates: true, ..Step::new(2, 4096, 2) };
     let of = |recompute| MemoryPlan::new(&pro(), &new_blocks(), step, recompute);
     let (none, new, all) = (of(Recompute::None), of(Recompute::NewBlocks), of(Recompute::AllBlocks));
     assert!(all.total() < new.total() && new.total() < none.total());

@@ -325,6 +325,9 @@ impl Recipe {
         all.insert("seed".to_owned(), self.seed.to_string());
         all.insert("keep.replay".to_owned(), keep.replay.to_string());
         all.insert("keep.kl".to_owned(), keep.kl.to_string());
+        if self.train.judges() {
+            all.insert("eval.validation-rows".to_owned(), self.eval.validation_rows.to_string());
+        }
         all.into_iter().map(|(key, value)| (format!("recipe {key}"), value)).collect()
     }
 

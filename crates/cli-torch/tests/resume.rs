@@ -181,6 +181,79 @@ fn ctrl_c_before_the_first_step_is_heard() {
     }
 }
 
+/// Ctrl-C when every step is done and the closing scores or the export are under way: saved, exit code 0, and the way to go
+/// on, which ends with the model of the undisturbed run.
+#[test]
+fn a_stop_in_the_closing_stage_can_be_gone_on_from() {
+    let dir = workplace();
+    let dir = dir.path();
+    run(dir, "pretrain --config grow.toml --run a").ok();
+    for moment in [Moment::Lines(STEPS as usize + 6), Moment::Exists("eval/after.json")] {
+        let said = stop_at(dir, &START, moment);
+        // What came too late ended as if nothing had been asked.
+        if dir.join("b/summary.json").exists() {
+            println!("{moment:?}: the run was done before the signal");
+        } else {
+            assert!(
+                said.starts_with(&format!("stopped after step {STEPS} of {STEPS}")),
+                "{moment:?}: {said}"
+            );
+            assert!(said.contains("pretrain --resume --run b"), "{said}");
+            run(dir, &RESUME.join(" ")).ok();
+        }
+        assert!(tree(&dir.join("b/model")) == tree(&dir.join("a/model")), "{moment:?}");
+        fs::remove_dir_all(dir.join("b")).unwrap();
+    }
+}
+
+/// A clock that was set back leaves files from the future: runs are told apart by names that go on counting, checkpoints
+/// and events go on after those that are there, and the result is that of the undisturbed run.
+#[test]
+fn a_clock_that_was_set_back_changes_nothing() {
+    let dir = workplace();
+    let dir = dir.path();
+    run(dir, "pretrain --config grow.toml --run a").ok();
+    let runs = dir.join("runs");
+    fs::create_dir_all(&runs).unwrap();
+    let future = runs.join("pretrain-20991231-235959");
+    let mut child =
+        start(dir, &["pretrain", "--config", "grow.toml", "--run", "runs/pretrain-20991231-235959"]);
+    wait(&mut child, &future, Moment::Lines(20));
+    signal(&child, "INT");
+    assert!(child.wait_with_output().unwrap().status.success());
+    // Everything in it is of the year 2099.
+    let late = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_799);
+    let events = fs::read_dir(&future).unwrap().map(|e| e.unwrap().path());
+    for path in events.filter(|p| p.to_string_lossy().contains("tfevents")) {
+        fs::rename(&path, future.join("events.out.tfevents.4102444799.llama-pro.000")).unwrap();
+    }
+    for path in tree(&future).keys() {
+        let path = future.join(path);
+        if path.is_file() {
+            fs::File::options().write(true).open(path).unwrap().set_modified(late).unwrap();
+        }
+    }
+    // With no name given the newest is meant, which is this one.
+    let went_on = run(dir, "pretrain --resume").ok();
+    assert!(went_on.stdout.contains("pretrain-20991231-235959"), "{}", went_on.stdout);
+    assert!(tree(&future.join("model")) == tree(&dir.join("a/model")));
+    assert!(curve(&future) == curve(&dir.join("a")));
+    let mut events: Vec<String> =
+        fs::read_dir(&future).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    events.retain(|name| name.contains("tfevents"));
+    events.sort();
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert!(events[1].as_str() > "events.out.tfevents.4102444799.llama-pro.000", "{events:?}");
+    // A new run is named to come last, so that the one after it finds it.
+    run(dir, "pretrain --config grow.toml --set train.steps=2").ok();
+    let mut names: Vec<String> =
+        fs::read_dir(&runs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("pretrain-"));
+    assert_eq!(names.len(), 2);
+    let newest = llama_pro_run::RunFolder::latest(&runs, "pretrain").unwrap().unwrap();
+    assert_ne!(newest, future);
+}
+
 #[test]
 fn one_run_folder_has_one_process() {
     let dir = workplace();

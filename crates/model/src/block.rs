@@ -1,11 +1,13 @@
 //! One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))` (paper, equation 1).
 //!
-//! The steps between the matrix products come in two ways: kernels of crates/torch-ext with a backward pass of their own,
-//! and plain operations of libtorch, which are the reference and serve other devices and dtypes. tests/fused.rs compares.
+//! The steps between the matrix products have a backward pass of their own in crates/torch-ext, in kernels on the CPU and by
+//! operations of libtorch elsewhere. Attention alone has a third, plain way, for what neither the kernels nor flash
+//! attention take. `crates/train/tests/{curve,keep,recompute}.rs` run with and without kernels, and `tests/tests/flash.rs` with
+//! flash attention written out in plain operations.
 
 use llama_pro_checkpoint::LlamaConfig;
-use llama_pro_torch_ext::{self as ext, Heads, has_kernels};
-use tch::{Kind, Tensor};
+use llama_pro_torch_ext::{self as ext, Documents, Heads};
+use tch::Tensor;
 
 use crate::context::{Context, Mask};
 use crate::lora::Lora;
@@ -51,27 +53,7 @@ pub(crate) fn fused<T>(result: Result<T, ext::Error>) -> T {
 /// Root-mean-square norm (arXiv 1910.07467). The mean is taken in float32, and the weight multiplies after the cast back:
 /// the order that transformers uses, visible in bfloat16.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
-    if has_kernels(x.kind(), x.device()) {
-        return fused(ext::norm(x, weight, eps));
-    }
-    let wide = x.to_kind(Kind::Float);
-    let mean_square = wide.square().mean_dim(-1, true, Kind::Float);
-    let normal = (wide * (mean_square + eps).rsqrt()).to_kind(x.kind());
-    weight * normal
-}
-
-/// `x + residual` and its norm.
-fn add_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, eps: f64) -> (Tensor, Tensor) {
-    if has_kernels(x.kind(), x.device()) {
-        return fused(ext::add_norm(x, residual, weight, eps));
-    }
-    let sum = x + residual;
-    let normal = rms_norm(&sum, weight, eps);
-    (sum, normal)
-}
-
-fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
-    if has_kernels(gate.kind(), gate.device()) { fused(ext::swiglu(gate, up)) } else { gate.silu() * up }
+    fused(ext::norm(x, weight, eps))
 }
 
 /// One decoder block, its fields named as in the checkpoint.
@@ -95,24 +77,26 @@ impl Block {
         let normal = rms_norm(x_btd, &self.input_layernorm, eps);
         let attention = self.attention(&normal, config, context);
         drop(normal);
-        let (x_btd, normal) = add_norm(x_btd, &attention, &self.post_attention_layernorm, eps);
+        let (x_btd, normal) = fused(ext::add_norm(x_btd, &attention, &self.post_attention_layernorm, eps));
         drop(attention);
-        let inner = swiglu(&self.gate_proj.forward(&normal), &self.up_proj.forward(&normal));
+        let inner = fused(ext::swiglu(&self.gate_proj.forward(&normal), &self.up_proj.forward(&normal)));
         x_btd + self.down_proj.forward(&inner)
     }
 
     fn attention(&self, x_btd: &Tensor, config: &LlamaConfig, context: &Context) -> Tensor {
         let (q_btd, k_btd) = (self.q_proj.forward(x_btd), self.k_proj.forward(x_btd));
         let v_btd = self.v_proj.forward(x_btd);
+        let heads = Heads {
+            query: config.num_attention_heads as i64,
+            key: config.num_key_value_heads as i64,
+            size: config.head_dim as i64,
+        };
+        let angles = (&context.angles.cos, &context.angles.sin);
         let out_btd = match context.mask(self.window) {
-            Mask::First(first) => {
-                let heads = Heads {
-                    query: config.num_attention_heads as i64,
-                    key: config.num_key_value_heads as i64,
-                    size: config.head_dim as i64,
-                };
-                let angles = (&context.angles.cos, &context.angles.sin);
-                fused(ext::attention(&q_btd, &k_btd, &v_btd, angles, first, heads))
+            Mask::First(first) => fused(ext::attention(&q_btd, &k_btd, &v_btd, angles, first, heads)),
+            Mask::Documents { starts, longest, window } => {
+                let documents = Documents { starts, longest: *longest, window: *window };
+                fused(ext::flash(&q_btd, &k_btd, &v_btd, angles, &documents, heads))
             }
             mask => plain_attention(&q_btd, &k_btd, &v_btd, mask, config, context),
         };

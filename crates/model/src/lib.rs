@@ -25,7 +25,7 @@ mod random;
 mod rope;
 mod score;
 
-pub use context::{Context, Inputs};
+pub use context::{Attends, Context, Inputs, attends_by};
 pub use decode::{Sampling, Session, generate};
 pub use device::{choose_device, describe};
 pub use dtype::{dtype_of, kind_of};

@@ -1,14 +1,11 @@
 // Operations with a backward pass of their own: what autograd would keep and compute for the plain operations is more than
-// the training of a model that is mostly frozen needs. See shim.h for what each computes.
-#include <ATen/Parallel.h>
+// the training of a model that is mostly frozen needs. See shim.h for what each computes. Where there are no kernels (a GPU,
+// another dtype) operations of libtorch compute the same, and what is kept for the backward pass is the same too.
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <memory>
-
-#include "kernels.h"
+#include "functions.h"
 #include "shim.h"
-#include "tensors.h"
 
 namespace {
 using at::Tensor;
@@ -16,65 +13,60 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-int width_of(const Tensor& x) {
-  TORCH_CHECK(x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16),
-              "the kernels take float32 and bfloat16 on the CPU, found ", x.scalar_type(), " on ", x.device());
-  return static_cast<int>(x.element_size());
-}
-
-void like(const Tensor& x, const Tensor& y, const char* name) {
-  TORCH_CHECK(x.scalar_type() == y.scalar_type() && x.device() == y.device(), name, " differs in dtype or device");
-}
-
-const void* in(const Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }
-void* out(Tensor& x) { return x.defined() ? x.mutable_data_ptr() : nullptr; }
-float* numbers(Tensor& x) { return x.mutable_data_ptr<float>(); }
-const float* numbers(const Tensor& x) { return x.const_data_ptr<float>(); }
-Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::kFloat); }
-
-// Rows that are worth a thread.
-int64_t grain(int64_t size) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, size)); }
-
 struct Norm : Function<Norm> {
   static variable_list forward(AutogradContext* ctx, const Tensor& x_in, const Tensor& w_in,
                                const std::optional<Tensor>& r_in, double eps) {
-    const auto& k = kernels();
     Tensor x = x_in.contiguous(), w = w_in.contiguous(), r, h;
     const int64_t size = x.size(-1), rows = x.numel() / std::max<int64_t>(1, size);
-    const int width = width_of(x);
     TORCH_CHECK(w.dim() == 1 && w.size(0) == size, "norm: a weight of shape ", w.sizes(), " for ", x.sizes());
     like(x, w, "norm: the weight");
     if (r_in.has_value()) {
       r = r_in->contiguous();
       like(x, r, "norm: the residual");
       TORCH_CHECK(r.sizes() == x.sizes(), "norm: a residual of shape ", r.sizes(), " for ", x.sizes());
-      h = at::empty_like(x);
     }
+    ctx->saved_data["residual"] = r.defined();
+    if (!in_kernels(x)) {
+      h = r.defined() ? x + r : x;
+      Tensor numbers = h.to(wide_of(h)), inverse = (numbers.square().mean(-1, true) + eps).rsqrt();
+      Tensor y = w * (numbers * inverse).to(x.scalar_type());
+      ctx->save_for_backward({h, w, inverse});
+      if (!r.defined()) return {y};
+      return {h, y};
+    }
+    const auto& k = kernels();
+    const int width = width_of(x);
+    if (r.defined()) h = at::empty_like(x);
     Tensor y = at::empty_like(x), inverse = floats({rows});
     at::parallel_for(0, rows, grain(size), [&](int64_t begin, int64_t end) {
       k.norm(width, in(x), in(r), in(w), out(h), out(y), numbers(inverse), begin, end, size, static_cast<float>(eps));
     });
-    ctx->saved_data["residual"] = r.defined();
     ctx->save_for_backward({r.defined() ? h : x, w, inverse});
     if (!r.defined()) return {y};
     return {h, y};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto& k = kernels();
-    const bool residual = ctx->saved_data["residual"].toBool();
+    const bool residual = ctx->saved_data["residual"].toBool(), learns = ctx->needs_input_grad(1);
     auto saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &w = saved[1];
+    const Tensor &x = saved[0], &w = saved[1], &inverse = saved[2];
     const int64_t size = x.size(-1), rows = x.numel() / size;
-    Tensor dy = grads[residual ? 1 : 0].contiguous(), extra;
+    Tensor dy = grads[residual ? 1 : 0].contiguous(), dx, dw, extra;
     if (residual) extra = grads[0].contiguous();
-    Tensor dx = at::empty_like(x), dw;
-    const bool learns = w.requires_grad();
+    if (!in_kernels(x)) {
+      Tensor normal = x.to(wide_of(x)) * inverse, g = (dy * w).to(normal.scalar_type());
+      if (learns) dw = (dy * normal.to(x.scalar_type())).reshape({-1, size}).sum(0);
+      dx = (inverse * (g - normal * (g * normal).mean(-1, true))).to(x.scalar_type());
+      if (residual) dx.add_(extra);
+      return {dx, dw, residual ? dx : Tensor(), Tensor()};
+    }
+    const auto& k = kernels();
+    dx = at::empty_like(x);
     // One sum for each thread, added up in their order.
     if (learns) dw = at::zeros({at::get_num_threads(), size}, at::kFloat);
     at::parallel_for(0, rows, grain(size), [&](int64_t begin, int64_t end) {
       float* sums = learns ? numbers(dw) + at::get_thread_num() * size : nullptr;
-      k.norm_backward(width_of(x), in(dy), in(x), in(w), in(extra), numbers(saved[2]), out(dx), sums, begin, end, size);
+      k.norm_backward(width_of(x), in(dy), in(x), in(w), in(extra), numbers(inverse), out(dx), sums, begin, end, size);
     });
     if (learns) dw = dw.sum(0).to(w.scalar_type());
     return {dx, dw, residual ? dx : Tensor(), Tensor()};
@@ -83,104 +75,31 @@ struct Norm : Function<Norm> {
 
 struct Swiglu : Function<Swiglu> {
   static Tensor forward(AutogradContext* ctx, const Tensor& gate_in, const Tensor& up_in) {
-    const auto& k = kernels();
-    Tensor gate = gate_in.contiguous(), up = up_in.contiguous(), y = at::empty_like(gate);
-    const int width = width_of(gate);
+    Tensor gate = gate_in.contiguous(), up = up_in.contiguous();
     like(gate, up, "swiglu: up");
     TORCH_CHECK(gate.sizes() == up.sizes(), "swiglu: gate ", gate.sizes(), " and up ", up.sizes());
+    ctx->save_for_backward({gate, up});
+    if (!in_kernels(gate)) return at::silu(gate) * up;
+    const auto& k = kernels();
+    const int width = width_of(gate);
+    Tensor y = at::empty_like(gate);
     at::parallel_for(0, gate.numel(), 16384, [&](int64_t begin, int64_t end) {
       k.swiglu(width, in(gate), in(up), out(y), begin, end);
     });
-    ctx->save_for_backward({gate, up});
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto& k = kernels();
     auto saved = ctx->get_saved_variables();
     const Tensor &gate = saved[0], &up = saved[1];
-    Tensor dy = grads[0].contiguous(), dgate = at::empty_like(gate), dup = at::empty_like(gate);
+    Tensor dy = grads[0].contiguous();
+    if (!in_kernels(gate)) return {at::silu_backward(dy * up, gate), dy * at::silu(gate)};
+    const auto& k = kernels();
+    Tensor dgate = at::empty_like(gate), dup = at::empty_like(gate);
     at::parallel_for(0, gate.numel(), 16384, [&](int64_t begin, int64_t end) {
       k.swiglu_backward(width_of(gate), in(dy), in(gate), in(up), out(dgate), out(dup), begin, end);
     });
     return {dgate, dup};
-  }
-};
-
-// The heads of x turned by the angles of their positions, or back.
-void turn(const Tensor& x, Tensor& y, const Tensor& cosine, const Tensor& sine, int64_t size, float sign) {
-  const auto& k = kernels();
-  const int64_t rows = x.size(0) * x.size(1), period = cosine.numel() / size;
-  at::parallel_for(0, rows, grain(x.size(2)), [&](int64_t begin, int64_t end) {
-    k.rotate(width_of(x), in(x), out(y), in(cosine), in(sine), period, begin, end, x.size(2) / size, size, sign);
-  });
-}
-
-struct Attend : Function<Attend> {
-  static llama_pro::Attention call(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& first,
-                                   AutogradContext* ctx) {
-    const int64_t size = ctx->saved_data["size"].toInt();
-    return {in(q), in(k), in(v), first.const_data_ptr<int32_t>(), q.size(0), q.size(1), q.size(2) / size,
-            k.size(2) / size, size, 1.0f / std::sqrt(static_cast<float>(size))};
-  }
-
-  template <typename F>
-  static void tasks(int width, const llama_pro::Attention& a, F&& task) {
-    const size_t bytes = kernels().attention_scratch(width, a);
-    at::parallel_for(0, a.batch * a.kv_heads, 1, [&](int64_t begin, int64_t end) {
-      std::unique_ptr<char[]> memory(new char[bytes]);
-      char* aligned = memory.get() + (64 - reinterpret_cast<uintptr_t>(memory.get()) % 64) % 64;
-      for (int64_t i = begin; i < end; ++i) task(i, aligned);
-    });
-  }
-
-  static Tensor forward(AutogradContext* ctx, const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
-                        const Tensor& cosine_in, const Tensor& sine_in, const Tensor& first_in, int64_t heads,
-                        int64_t kv_heads, int64_t size) {
-    Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous();
-    Tensor cosine = cosine_in.contiguous(), sine = sine_in.contiguous();
-    const int width = width_of(q);
-    TORCH_CHECK(q.dim() == 3 && k.dim() == 3 && v.sizes() == k.sizes() && size > 0 && size % 2 == 0 && kv_heads > 0 &&
-                    heads % kv_heads == 0 && q.size(2) == heads * size && k.size(2) == kv_heads * size &&
-                    k.size(0) == q.size(0) && k.size(1) == q.size(1),
-                "attention: q ", q.sizes(), ", k ", k.sizes(), ", v ", v.sizes(), " for ", heads, " and ", kv_heads,
-                " heads of ", size);
-    const int64_t batch = q.size(0), length = q.size(1);
-    TORCH_CHECK(cosine.sizes() == sine.sizes() && (cosine.numel() == length * size || cosine.numel() == q.numel() / heads),
-                "attention: angles of shape ", cosine.sizes());
-    for (const auto* t : {&k, &v, &cosine, &sine}) like(q, *t, "attention: an input");
-    TORCH_CHECK(first_in.scalar_type() == at::kInt && first_in.device().is_cpu() && first_in.dim() == 2 &&
-                    first_in.size(1) == length,
-                "attention: first keys of shape ", first_in.sizes());
-    Tensor first = first_in.expand({batch, length}).contiguous();
-    const auto* keys = first.const_data_ptr<int32_t>();
-    for (int64_t i = 0; i < batch * length; ++i)
-      TORCH_CHECK(keys[i] >= 0 && keys[i] <= i % length, "attention: query ", i % length, " begins at key ", keys[i]);
-    Tensor turned_q = at::empty_like(q), turned_k = at::empty_like(k), y = at::empty_like(q);
-    turn(q, turned_q, cosine, sine, size, 1);
-    turn(k, turned_k, cosine, sine, size, 1);
-    Tensor sums = floats({batch, heads, length});
-    ctx->saved_data["size"] = size;
-    auto a = call(turned_q, turned_k, v, first, ctx);
-    tasks(width, a, [&](int64_t task, char* memory) {
-      kernels().attention(width, a, out(y), numbers(sums), task, memory);
-    });
-    ctx->save_for_backward({turned_q, turned_k, v, cosine, sine, first, y, sums});
-    return y;
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &y = saved[6];
-    Tensor dy = grads[0].contiguous(), dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
-    auto a = call(q, k, v, saved[5], ctx);
-    tasks(width_of(q), a, [&](int64_t task, char* memory) {
-      kernels().attention_backward(width_of(q), a, in(y), in(dy), numbers(saved[7]), out(dq), out(dk), out(dv), task,
-                                   memory);
-    });
-    turn(dq, dq, saved[3], saved[4], a.size, -1);
-    turn(dk, dk, saved[3], saved[4], a.size, -1);
-    return {dq, dk, dv, Tensor(), Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -211,8 +130,7 @@ struct Linear : Function<Linear> {
 // CE and KL of a chunk of logits, which become their gradient.
 void chunk_loss(Tensor& logits, const Tensor& base, const Tensor& targets, Tensor nats, Tensor kl, double ce_weight,
                 double kl_weight, bool gradient) {
-  if (logits.device().is_cpu() && llama_pro::kernels() &&
-      (logits.scalar_type() == at::kFloat || logits.scalar_type() == at::kBFloat16)) {
+  if (in_kernels(logits)) {
     const int width = width_of(logits);
     at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
       kernels().loss(width, out(logits), in(base), targets.const_data_ptr<int64_t>(), numbers(nats),
@@ -221,7 +139,7 @@ void chunk_loss(Tensor& logits, const Tensor& base, const Tensor& targets, Tenso
     });
     return;
   }
-  const auto wide = logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto wide = wide_of(logits);
   Tensor model = at::log_softmax(logits, -1, wide), at = targets.unsqueeze(1);
   nats.copy_(model.gather(1, at).squeeze(1).neg());
   Tensor d;
@@ -259,7 +177,7 @@ struct HeadLoss : Function<HeadLoss> {
                   "head: a base of other shape or dtype");
     }
     const bool gradient = learns_hidden || learns_weight;
-    const auto wide = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const auto wide = wide_of(hidden);
     Tensor nats = at::empty({rows}, hidden.options().dtype(wide)), kl = at::zeros_like(nats);
     Tensor dx = learns_hidden ? at::empty_like(hidden) : Tensor(), dw;
     if (learns_weight) dw = at::zeros(weight.sizes(), weight.options().dtype(wide));
@@ -308,6 +226,7 @@ struct HeadLoss : Function<HeadLoss> {
 }  // namespace
 
 int lp_has_kernels(void) { return llama_pro::kernels() != nullptr; }
+void lp_without_kernels(int on) { llama_pro::without_kernels(on); }
 
 char* lp_backward(const void* y, const void* dy) {
   return guarded([&] { torch::autograd::backward({tensor(y)}, {tensor(dy)}); });
@@ -325,14 +244,6 @@ char* lp_norm(void** h, void** y, const void* x, const void* r, const void* w, d
 
 char* lp_swiglu(void** y, const void* gate, const void* up) {
   return guarded([&] { give(y, Swiglu::apply(tensor(gate), tensor(up))); });
-}
-
-char* lp_attention(void** y, const void* q, const void* k, const void* v, const void* cosine, const void* sine,
-                   const void* first, int64_t heads, int64_t kv_heads, int64_t size) {
-  return guarded([&] {
-    give(y, Attend::apply(tensor(q), tensor(k), tensor(v), tensor(cosine), tensor(sine), tensor(first), heads, kv_heads,
-                          size));
-  });
 }
 
 char* lp_linear(void** y, const void* x, const void* w, const void* b) {

@@ -61,6 +61,8 @@ struct Kernels {
 
 // Those of the widest instruction set of this processor, or null where there are none: then plain operations are used.
 const Kernels* kernels();
+// For tests: this thread does without them.
+void without_kernels(bool on);
 
 #if defined(__x86_64__)
 namespace avx2 { extern const Kernels table; }

@@ -2,7 +2,14 @@
 #include "kernels.h"
 
 namespace llama_pro {
+namespace {
+thread_local bool without = false;
+}
+
+void without_kernels(bool on) { without = on; }
+
 const Kernels* kernels() {
+  if (without) return nullptr;
 #if defined(__x86_64__)
   static const Kernels* chosen = [] {
     const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

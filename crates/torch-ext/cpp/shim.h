@@ -44,20 +44,28 @@ char* lp_backward(const void* y, const void* dy);
 
 // Whether this processor has the kernels of kernels.h.
 int lp_has_kernels(void);
+// For tests: whether this thread does without them, as a GPU does.
+void lp_without_kernels(int on);
 
 // The functions below have a backward pass of their own. Those marked (CPU) work on float32 and bfloat16 of a CPU that
 // has the kernels; the others take any device.
 
-// (CPU) Root-mean-square norm of x, or of x + r: then *h receives the sum. [.., d] and w [d].
+// Root-mean-square norm of x, or of x + r: then *h receives the sum. [.., d] and w [d].
 char* lp_norm(void** h, void** y, const void* x, const void* r, const void* w, double eps);
 
-// (CPU) silu(gate) * up.
+// silu(gate) * up.
 char* lp_swiglu(void** y, const void* gate, const void* up);
 
 // (CPU) Causal attention. q [b, t, heads * size], k and v with kv_heads, not yet rotated; cosine and sine
 // [b or 1, 1, t, size]; first int32 [b or 1, t], the first key that each query sees.
 char* lp_attention(void** y, const void* q, const void* k, const void* v, const void* cosine, const void* sine,
                    const void* first, int64_t heads, int64_t kv_heads, int64_t size);
+
+// Causal attention of documents that follow each other, on a GPU, in bfloat16 or half precision: libtorch's flash attention.
+// As lp_attention, but starts int32 [n + 1] are the places in the [b * t] tokens where a document or a row begins, and
+// b * t; `longest` is the most tokens from one to the next. window: keys that a query sees, itself included; 0 for all.
+char* lp_flash(void** y, const void* q, const void* k, const void* v, const void* cosine, const void* sine,
+               const void* starts, int64_t longest, int64_t heads, int64_t kv_heads, int64_t size, int64_t window);
 
 // x w^T + b for a trained w: the gradient of w is added to the one that is there, in one product. b may be null.
 char* lp_linear(void** y, const void* x, const void* w, const void* b);

@@ -59,6 +59,7 @@ unsafe extern "C" {
     pub(crate) fn lp_add(sum: *mut c_void, x: *const c_void) -> *mut c_char;
     pub(crate) fn lp_forget_grad(leaf: *mut c_void) -> *mut c_char;
     pub(crate) fn lp_has_kernels() -> c_int;
+    pub(crate) fn lp_without_kernels(on: c_int);
     pub(crate) fn lp_device_peak(index: i64, bytes: *mut i64) -> *mut c_char;
     pub(crate) fn lp_meter_start() -> *mut c_char;
     pub(crate) fn lp_meter_read(now: *mut i64, peak: *mut i64) -> *mut c_char;
@@ -84,6 +85,20 @@ unsafe extern "C" {
         heads: i64,
         kv_heads: i64,
         size: i64,
+    ) -> *mut c_char;
+    pub(crate) fn lp_flash(
+        y: *mut *mut c_void,
+        q: *const c_void,
+        k: *const c_void,
+        v: *const c_void,
+        cosine: *const c_void,
+        sine: *const c_void,
+        starts: *const c_void,
+        longest: i64,
+        heads: i64,
+        kv_heads: i64,
+        size: i64,
+        window: i64,
     ) -> *mut c_char;
     pub(crate) fn lp_linear(
         y: *mut *mut c_void,

@@ -1,16 +1,17 @@
-//! Operations with a backward pass of their own (cpp/functions.cpp): what autograd would keep and compute for the plain
+//! Operations with a backward pass of their own (cpp/functions.cpp, cpp/attention.cpp): what autograd would keep and compute for the plain
 //! ones is more than the training of a mostly frozen model needs.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::ptr::{null, null_mut};
 
 use tch::{Device, Kind, Tensor};
 
 use crate::ffi::{self, Error};
 
-/// Whether [`norm`], [`swiglu`] and [`attention`] work for tensors of this kind on this device: float32 and bfloat16 on
-/// an x86-64 CPU with AVX2 or better.
+/// Whether there are kernels for tensors of this kind on this device: float32 and bfloat16 on an x86-64 CPU with AVX2 or
+/// better. [`attention`] needs them; the other functions compute the same with operations of libtorch where there are none.
 pub fn has_kernels(kind: Kind, device: Device) -> bool {
     // SAFETY: reads what the processor can do.
     device == Device::Cpu
@@ -18,11 +19,34 @@ pub fn has_kernels(kind: Kind, device: Device) -> bool {
         && unsafe { ffi::lp_has_kernels() } != 0
 }
 
+/// While it lives, this thread does without kernels, as a GPU does: so that what runs there can be tested here.
+pub struct WithoutKernels {
+    /// The switch belongs to the thread that turned it.
+    here: PhantomData<*const ()>,
+}
+
+impl WithoutKernels {
+    /// Turns the kernels off for this thread.
+    #[expect(clippy::new_without_default, reason = "a guard is made on purpose")]
+    pub fn new() -> Self {
+        // SAFETY: changes state of this thread alone.
+        unsafe { ffi::lp_without_kernels(1) };
+        Self { here: PhantomData }
+    }
+}
+
+impl Drop for WithoutKernels {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { ffi::lp_without_kernels(0) };
+    }
+}
+
 /// Root-mean-square norm over the last dimension, times `weight` `[d]`. Statistics are float32; the weight multiplies after
-/// the cast back to the dtype of `x`.
+/// the cast back to the dtype of `x`. Any device.
 ///
 /// # Errors
-/// Tensors that [`has_kernels`] excludes, or shapes that do not fit.
+/// Shapes that do not fit.
 pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor, Error> {
     let mut y = null_mut();
     // SAFETY: the arguments are live tensors; on success `y` is a new one.
@@ -45,10 +69,10 @@ pub fn add_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, eps: f64) -> Res
     }
 }
 
-/// `silu(gate) * up`.
+/// `silu(gate) * up`. Any device.
 ///
 /// # Errors
-/// Tensors that [`has_kernels`] excludes, or of different shapes.
+/// Tensors of different shapes.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor, Error> {
     let mut y = null_mut();
     // SAFETY: the arguments are live tensors; on success `y` is a new one.
@@ -98,6 +122,50 @@ pub fn attention(
             heads.query,
             heads.key,
             heads.size,
+        ))?;
+        Ok(owned(y))
+    }
+}
+
+/// Which tokens of `[B, T]` belong together, for [`flash`].
+pub struct Documents<'a> {
+    /// int32 `[n + 1]` on the device: where each document begins in the `B * T` tokens, and `B * T`. A row begins one too.
+    pub starts: &'a Tensor,
+    /// Tokens of the longest.
+    pub longest: i64,
+    /// How many keys a query sees at most, itself included.
+    pub window: Option<i64>,
+}
+
+/// [`attention`] by libtorch's flash attention, which GPUs from compute capability 8.0 on have, in bfloat16 and half
+/// precision, for heads of a multiple of 8 up to 256.
+///
+/// # Errors
+/// A device, dtype or head that it does not take, or shapes that do not fit.
+pub fn flash(
+    q_btd: &Tensor,
+    k_btd: &Tensor,
+    v_btd: &Tensor,
+    (cosine, sine): (&Tensor, &Tensor),
+    documents: &Documents,
+    heads: Heads,
+) -> Result<Tensor, Error> {
+    let mut y = null_mut();
+    // SAFETY: the arguments are live tensors; on success `y` is a new one. Shapes are checked before they are used.
+    unsafe {
+        ffi::check(ffi::lp_flash(
+            &mut y,
+            pointer(q_btd),
+            pointer(k_btd),
+            pointer(v_btd),
+            pointer(cosine),
+            pointer(sine),
+            pointer(documents.starts),
+            documents.longest,
+            heads.query,
+            heads.key,
+            heads.size,
+            documents.window.unwrap_or(0),
         ))?;
         Ok(owned(y))
     }

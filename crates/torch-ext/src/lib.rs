@@ -5,7 +5,7 @@
 //! - [`adamw_mixed`], [`squares`], [`add_into`], [`forget_grad`]: the same for bfloat16 weights with float32 masters, and what
 //!   surrounds a step, in the fewest passes over memory.
 //! - [`norm`], [`swiglu`], [`attention`], [`linear`], [`head_loss`]: operations with a backward pass of their own, on the
-//!   CPU in kernels of this crate; [`backward`] seeds one with a given gradient.
+//!   CPU in kernels of this crate; [`flash`]: the same attention on a GPU; [`backward`] seeds one with a given gradient.
 //! - [`Decoder`]: the cached forward pass of a LLaMA on the CPU, all layers in one call.
 //! - [`peak_bytes`], [`MemoryMeter`]: memory of tensors on a GPU and on the CPU.
 //! - [`load_cuda`]: opens libtorch_cuda.so before the first tensor is made, so that one program serves both.
@@ -28,7 +28,8 @@ pub use decode::{
 };
 pub use ffi::Error;
 pub use functions::{
-    HeadLoss, Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm, swiglu,
+    Documents, HeadLoss, Heads, LossWeights, WithoutKernels, add_norm, attention, backward, flash,
+    has_kernels, head_loss, linear, norm, swiglu,
 };
 pub use mapping::tensor_over_mapping;
 pub use memory::{MemoryMeter, peak_bytes};

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use llama_pro_torch_ext::{
-    Heads, LossWeights, add_norm, attention, backward, has_kernels, head_loss, linear, norm, swiglu,
+    Heads, LossWeights, WithoutKernels, add_norm, attention, backward, has_kernels, head_loss, linear, norm,
+    swiglu,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -26,6 +27,20 @@ fn close(name: &str, kind: Kind, got: &Tensor, reference: &Tensor) {
     assert!(worst <= bound(kind), "{name} in {kind:?}: {worst:e} of the largest value");
 }
 
+/// [`compare`] in the kernels, and as where there are none.
+fn compare_both(
+    name: &str,
+    inputs: &[Tensor],
+    fused: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    plain: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+) {
+    assert!(has_kernels(Kind::Float, Device::Cpu), "the tests run where the kernels do");
+    compare(name, inputs, fused, plain);
+    let _guard = WithoutKernels::new();
+    assert!(!has_kernels(Kind::Float, Device::Cpu));
+    compare(&format!("{name} without kernels"), inputs, fused, plain);
+}
+
 /// Values and gradients of `fused` in both dtypes against `plain` in float64. Of the inputs the floating-point ones learn.
 fn compare(
     name: &str,
@@ -34,7 +49,6 @@ fn compare(
     plain: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
 ) {
     for kind in [Kind::Float, Kind::BFloat16] {
-        assert!(has_kernels(kind, Device::Cpu), "the tests run where the kernels do");
         // The reference starts from the numbers that the narrow dtype can hold.
         let held: Vec<Tensor> = inputs
             .iter()
@@ -79,7 +93,7 @@ fn plain_norm(x: &Tensor, w: &Tensor, eps: f64) -> Tensor {
 fn norms() {
     for size in [1, 15, 64, 100] {
         let inputs = [random(&[3, 7, size]), random(&[size]), random(&[3, 7, size])];
-        compare("norm", &inputs[..2], &|x| vec![norm(&x[0], &x[1], 1e-5).unwrap()], &|x| {
+        compare_both("norm", &inputs[..2], &|x| vec![norm(&x[0], &x[1], 1e-5).unwrap()], &|x| {
             vec![plain_norm(&x[0], &x[1], 1e-5)]
         });
         let plain = |x: &[Tensor]| {
@@ -90,14 +104,14 @@ fn norms() {
             let (sum, normal) = add_norm(&x[0], &x[2], &x[1], 1e-5).unwrap();
             vec![sum, normal]
         };
-        compare("add_norm", &inputs, &fused, &plain);
+        compare_both("add_norm", &inputs, &fused, &plain);
     }
 }
 
 #[test]
 fn swiglus() {
     let inputs = [random(&[5, 33]) * 4.0, random(&[5, 33])];
-    compare("swiglu", &inputs, &|x| vec![swiglu(&x[0], &x[1]).unwrap()], &|x| vec![x[0].silu() * &x[1]]);
+    compare_both("swiglu", &inputs, &|x| vec![swiglu(&x[0], &x[1]).unwrap()], &|x| vec![x[0].silu() * &x[1]]);
     // Far out the sigmoid is 0 or 1, and nothing is NaN.
     let far = Tensor::from_slice(&[-200.0f32, -90.0, 90.0, 200.0, 0.0]);
     let got = swiglu(&far, &Tensor::ones([5], (Kind::Float, Device::Cpu))).unwrap();
@@ -108,7 +122,7 @@ fn swiglus() {
 fn linears_add_to_the_gradient_that_is_there() {
     let inputs = [random(&[2, 5, 24]), random(&[17, 24]), random(&[17])];
     let fused = |x: &[Tensor]| vec![linear(&x[0], &x[1], Some(&x[2])).unwrap()];
-    compare("linear", &inputs, &fused, &|x| vec![x[0].linear(&x[1], Some(&x[2]))]);
+    compare_both("linear", &inputs, &fused, &|x| vec![x[0].linear(&x[1], Some(&x[2]))]);
     // Two passes give twice the gradient, in the same tensor.
     let (x, w) = (random(&[6, 8]), random(&[4, 8]).set_requires_grad(true));
     let seed = random(&[6, 4]);
@@ -146,7 +160,7 @@ fn plain_attention(x: &[Tensor], heads: Heads) -> Vec<Tensor> {
 fn attentions() {
     // Sizes that fill vectors and blocks and such that do not; rows above the larger block.
     for (b, t, query, key, size) in
-        [(2, 45, 4, 2, 16), (1, 1, 2, 2, 6), (1, 130, 3, 1, 40), (1, 1100, 1, 1, 8)]
+        [(2, 45, 4, 2, 16), (1, 1, 2, 2, 6), (2, 64, 2, 1, 4), (1, 130, 3, 1, 40), (1, 1100, 1, 1, 8)]
     {
         let heads = Heads { query, key, size };
         let causal = Tensor::zeros([1, t], (Kind::Int, Device::Cpu));
@@ -220,7 +234,7 @@ fn head_losses() {
                 sums.borrow_mut().push((loss.cross_entropy, loss.kl));
                 vec![loss.objective]
             };
-            compare("head loss", &inputs, &fused, &|x| {
+            compare_both("head loss", &inputs, &fused, &|x| {
                 let (objective, nats, kl) = plain_loss(x, &targets, weights, base);
                 let got = sums.borrow_mut().pop().unwrap();
                 assert!((got.0 - nats).abs() < 2e-2 * nats, "{got:?} against {nats}");

@@ -5,66 +5,7 @@ use std::collections::BTreeMap;
 use llama_pro_checkpoint::cost::Recompute;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, MomentKind, Result};
-
-/// What the forward and backward pass compute in. Master weights and moments are float32 in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dtype {
-    /// float32 throughout.
-    #[default]
-    F32,
-    /// bfloat16 weights and activations, float32 master copies of what is trained.
-    Bf16,
-}
-
-/// Which weights are trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parameters {
-    /// Those of the new blocks, as expansion.json names them.
-    #[default]
-    Added,
-    /// Every weight.
-    All,
-}
-
-/// How the learning rate goes on after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Schedule {
-    /// Half a cosine down to the minimum at the end of the run.
-    #[default]
-    Cosine,
-    /// Warm-up, stable, decay: the peak, then a straight line down to the minimum over the last part of the run.
-    Wsd,
-    /// The peak to the end.
-    Constant,
-}
-
-/// What happens to a step whose loss or gradient norm lies far above those of the steps before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outliers {
-    /// It is taken like any other.
-    #[default]
-    Take,
-    /// Its gradients are dropped; weights and moments stay as they are, and the run goes on with the next batch.
-    Skip,
-    /// The run ends before the weights change.
-    Stop,
-}
-
-/// Which weights a run ends with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keeps {
-    /// Those of the last step.
-    #[default]
-    Last,
-    /// Those of the best validation.
-    Best,
-}
+use crate::{Dtype, Error, Keeps, MomentKind, Outliers, Parameters, Result, Schedule};
 
 /// Optimizer, schedule and loop.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -307,7 +248,9 @@ impl TrainConfig {
             format!("[{a}, {b}]"),
             "expected two numbers from 0 to below 1",
         )?;
-        rule(positive(self.eps), "train.eps", self.eps.to_string(), "expected a positive number")?;
+        // The kernels compute in float32, where a smaller number is 0 or loses its digits: 0 / 0 is no number.
+        let normal = self.eps.is_finite() && self.eps >= f64::from(f32::MIN_POSITIVE);
+        rule(normal, "train.eps", self.eps.to_string(), "expected at least 1.2e-38")?;
         let decay = self.weight_decay;
         rule(
             decay.is_finite() && decay >= 0.0,
@@ -354,6 +297,11 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// Whether looks at held-out text decide when the run ends or what it gives.
+    pub fn judges(&self) -> bool {
+        self.early_stop.is_some() || self.result == Keeps::Best
+    }
+
     /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes only the
     /// rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
     pub fn identity(&self) -> BTreeMap<String, String> {
@@ -366,9 +314,11 @@ impl TrainConfig {
             "keep-best",
             "background-checkpoints",
             "log-every",
+            // A run that has met what is no number goes on by skipping it, or not at all; the program warns.
+            "outliers",
         ];
         // Looks at held-out text change nothing unless the run ends by them.
-        if self.early_stop.is_none() && self.result == Keeps::Last {
+        if !self.judges() {
             left_out.extend(["validate-every", "monitor", "early-stop", "result"]);
         }
         // A struct of numbers, words and pairs always has a JSON form, which is an object.

@@ -8,6 +8,7 @@
 mod batch;
 mod batches;
 mod checkpoint;
+mod choices;
 mod config;
 mod conversations;
 mod error;
@@ -26,7 +27,8 @@ mod watchdog;
 pub use batch::MicroBatch;
 pub use batches::{Batches, SampledRows, WithKept};
 pub use checkpoint::{Best, Saved, differences, load, resume};
-pub use config::{Dtype, Keeps, Outliers, Parameters, Schedule, TrainConfig};
+pub use choices::{Dtype, Keeps, Outliers, Parameters, Schedule};
+pub use config::TrainConfig;
 pub use conversations::{Conversation, ConversationBatches};
 pub use error::{Error, Result};
 pub use fit::{Finished, Fit, Observer, Outcome, StepReport, fit};

@@ -154,7 +154,8 @@ impl Quantized {
         let n = values.numel() as i64;
         for start in (0..n).step_by(CHUNK as usize) {
             let length = CHUNK.min(n - start);
-            let part = values.narrow(0, start, length);
+            // What a checkpoint gives back lies on the CPU.
+            let part = values.narrow(0, start, length).to_device(self.codes.device());
             let blocks = padded(&part);
             let (high, low) = (blocks.amax([1], false), blocks.amin([1], false));
             let scales = high.where_self(&(&high + &low).ge(0.0), &low);

@@ -143,7 +143,7 @@ pub(crate) fn counted(micro: &MicroBatch, first: i64, rows: i64) -> (Tensor, Ten
 }
 
 /// Rows of logits that exist at once. A GPU works through larger chunks: its products need more rows to be busy.
-fn head_chunk(model: &Llama) -> i64 {
+pub(crate) fn head_chunk(model: &Llama) -> i64 {
     let width = model.kind().elt_size_in_bytes() as u64;
     let rows = cost::chunk_rows(model.config().vocab_size as u64, width);
     let rows = if model.device() == Device::Cpu { rows } else { rows * 8 };

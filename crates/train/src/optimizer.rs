@@ -10,7 +10,10 @@ use llama_pro_torch_ext::{self as torch_ext, AdamwParams, MixedState, fused_adam
 use tch::{Device, Kind, Tensor};
 
 use crate::moments::{MomentKind, Moments};
-use crate::{Error, Result, TrainConfig};
+use crate::{Result, TrainConfig};
+
+/// Weights that libtorch's kernel steps in one call.
+const TOGETHER: usize = 1 << 24;
 
 /// State of one trained weight.
 pub(crate) struct Slot {
@@ -100,11 +103,8 @@ impl Optimizer {
         }
     }
 
-    /// The gradients of the step and their global norm.
-    ///
-    /// # Errors
-    /// [`Error::NonFinite`] for a norm that is no number.
-    pub(crate) fn gradients(&self, step: u64) -> Result<(Vec<Tensor>, f64)> {
+    /// The gradients of the step and their global norm, which may be no number.
+    pub(crate) fn gradients(&self) -> Result<(Vec<Tensor>, f64)> {
         let _guard = tch::no_grad_guard();
         let grads: Vec<Tensor> = self.slots.iter().map(Slot::grad).collect();
         let mut norms = Vec::new();
@@ -118,9 +118,6 @@ impl Optimizer {
         let mut norm = squares.sqrt();
         if !norms.is_empty() {
             norm = norm.hypot(Tensor::f_stack(&norms, 0)?.norm().double_value(&[]));
-        }
-        if !norm.is_finite() {
-            return Err(Error::NonFinite { step, what: "gradient norm", value: norm });
         }
         Ok((grads, norm))
     }
@@ -138,25 +135,35 @@ impl Optimizer {
                 eps: self.eps,
                 weight_decay: if decays { self.weight_decay } else { 0.0 },
             };
-            let mut plain = Vec::new();
-            for (i, slot) in self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.decays == decays) {
+            let (mut plain, mut numbers) = (Vec::new(), 0);
+            for (i, grad) in grads.iter().enumerate() {
+                let slot = &mut self.slots[i];
+                if slot.decays != decays {
+                    continue;
+                }
                 if slot.in_one_pass()
                     && let Moments::Full { first, second } = &slot.moments
                 {
                     let state = MixedState { master: &slot.master, exp_avg: first, exp_avg_sq: second };
-                    torch_ext::adamw_mixed(&slot.weight, &state, &grads[i], step, params, scale)?;
+                    torch_ext::adamw_mixed(&slot.weight, &state, grad, step, params, scale)?;
                     continue;
                 }
                 // In float32 before it is scaled: bfloat16 would round once more.
-                let mut grad = grads[i].to_kind(Kind::Float);
+                let mut grad = grad.to_kind(Kind::Float);
                 if scale < 1.0 {
                     let _ = grad.g_mul_scalar_(scale);
                 }
                 if matches!(slot.moments, Moments::Full { .. }) {
+                    numbers += grad.numel();
                     plain.push((i, grad));
                 } else {
                     slot.moments.step(&slot.master, &grad, &self.count, params)?;
                     slot.publish();
+                }
+                // Never float32 copies of all gradients at once.
+                if numbers >= TOGETHER {
+                    numbers = 0;
+                    self.plain_step(&std::mem::take(&mut plain), params)?;
                 }
             }
             self.plain_step(&plain, params)?;

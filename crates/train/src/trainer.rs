@@ -1,7 +1,11 @@
 //! A model, its optimizer and one step: backward over the micro-batches, then the update, or an error before it.
 
+use std::collections::BTreeSet;
+
 use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained};
-use llama_pro_model::{Llama, guarded};
+use llama_pro_model::{Attends, Llama, attends_by, guarded};
+use llama_pro_torch_ext::has_kernels;
+use tch::{Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::moments::MomentKind;
@@ -137,13 +141,13 @@ impl Trainer {
             sums.keep = (sums.keep.0 + part.keep.0, sums.keep.1 + part.keep.1);
             sums.kl += part.kl;
             if !sums.objective.is_finite() {
-                let value = sums.objective / n_targets as f64;
-                return Err(Error::NonFinite { step, what: "loss", value });
+                // The other micro-batches could not mend it.
+                let stats = StepStats { sums, n_targets, grad_norm: f64::NAN, skipped: true };
+                return admit_or_fail(stats, step, admit);
             }
         }
-        let (grads, grad_norm) = self.optimizer.gradients(step)?;
-        let mut stats = StepStats { sums, n_targets, grad_norm, skipped: false };
-        stats.skipped = !admit(&stats)?;
+        let (grads, grad_norm) = self.optimizer.gradients()?;
+        let stats = admit_or_fail(StepStats { sums, n_targets, grad_norm, skipped: false }, step, admit)?;
         if !stats.skipped {
             self.optimizer.step(&grads, grad_norm, learning_rate)?;
         }
@@ -159,10 +163,43 @@ impl Trainer {
             MomentKind::Eight => Step::MOMENTS_8BIT,
         };
         let (rows, length, accumulates) = (shape[0] as u64, shape[1] as u64, self.accumulates);
-        // On a GPU the copy lies in the memory of the host.
-        let snapshot = self.copies_state && self.model.device() == tch::Device::Cpu;
-        let step = Step { rows, length, width, accumulates, moments, snapshot };
-        MemoryPlan::new(self.model.config(), &trained_parts(&self.model), step, self.recompute)
+        let (config, device) = (self.model.config(), self.model.device());
+        let attends = attends_by(config, self.model.kind(), device);
+        // Documents and windows each have a mask where attention knows neither.
+        let windows: BTreeSet<Option<usize>> = config.sliding_window.iter().copied().collect();
+        let dense = |window: &&Option<usize>| {
+            micro.segments.is_some() || window.is_some_and(|window| (window as u64) < length)
+        };
+        let masks = windows.iter().filter(dense).count() as u64 * rows * length * length;
+        let reference = self.reference.iter().flat_map(Llama::parameters);
+        let step = Step {
+            accumulates,
+            moments,
+            // On a GPU the copy lies in the memory of the host.
+            snapshot: self.copies_state && device == tch::Device::Cpu,
+            kernels: has_kernels(self.model.kind(), device),
+            repeats_keys: attends == Attends::Plain,
+            masks: if attends == Attends::Plain { masks } else { 0 },
+            chunk: objective::head_chunk(&self.model).unsigned_abs(),
+            kl: self.keep.kl > 0.0 && micro.keep_rows > 0,
+            reference: reference.map(|p| p.tensor.numel() as u64 * width).sum(),
+            ..Step::new(rows, length, width)
+        };
+        MemoryPlan::new(config, &trained_parts(&self.model), step, self.recompute)
+    }
+
+    /// Says what a step takes in memory before there is a batch: forward passes of `shape` rows and tokens, several of them
+    /// or one, with several documents in a row, and with rows of kept text.
+    ///
+    /// # Errors
+    /// A limit of memory that it cannot keep.
+    pub fn expect(&mut self, shape: (i64, i64), several: bool, documents: bool, keeps: bool) -> Result<()> {
+        let zeros = || Tensor::zeros([shape.0, shape.1], (Kind::Int64, self.model.device()));
+        let mut micro = MicroBatch::tokens(&zeros());
+        micro.segments = documents.then(zeros);
+        micro.keep_rows = i64::from(keeps);
+        self.accumulates = several;
+        self.choose_recomputed(&micro)
     }
 
     /// Turns the policy into blocks, once for each shape.
@@ -178,7 +215,8 @@ impl Trainer {
             return Err(Error::Config {
                 key: "train.recompute",
                 value: format!("\"{}\"", self.recompute),
-                expected: "a step does not fit even with every block computed again; lower train.micro-rows",
+                expected: "a step does not fit even with every block computed again; lower train.micro-rows, or on a CPU set \
+                           train.background-checkpoints = false, which saves the copy that a checkpoint is written from",
             });
         }
         // Rows of conversations are as long as the longest of them: only a larger step than those before is news.
@@ -220,6 +258,20 @@ impl Trainer {
     pub fn n_trained(&self) -> u64 {
         self.optimizer.slots.iter().map(|s| s.weight.numel() as u64).sum()
     }
+}
+
+/// What `admit` makes of a step. One that is no number is never taken, whatever it says.
+fn admit_or_fail(
+    stats: StepStats,
+    step: u64,
+    admit: &mut dyn FnMut(&StepStats) -> Result<bool>,
+) -> Result<StepStats> {
+    let taken = admit(&stats)?;
+    let numbers = [("loss", stats.sums.objective), ("gradient norm", stats.grad_norm)];
+    if taken && let Some((what, value)) = numbers.into_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(Error::NonFinite { step, what, value });
+    }
+    Ok(StepStats { skipped: !taken, ..stats })
 }
 
 /// Which parts of a loaded model are trained, as the plan of memory reads it.

@@ -2,6 +2,7 @@
 //! steps. The rule and its numbers are those of OLMo-core's SkipStep optimizers; llm.c has one like it.
 //!
 //! An outlier joins the window like any other step, so that a lasting change is taken for what it is after a few of them.
+//! A step whose loss or norm is no number is an outlier too, and does not join: it says nothing about those to come.
 
 use std::collections::VecDeque;
 
@@ -17,25 +18,41 @@ const SIGMAS: f64 = 6.0;
 /// share of the mean is the least that counts as one.
 const LEAST: f64 = 0.01;
 
+/// Steps in a row that are no numbers before a run ends that skips outliers: by then it is the weights, not the batch.
+const HOPELESS: u32 = 8;
+
 /// Looks at every step before it is taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Watchdog {
     outliers: Outliers,
     /// Loss and gradient norm of the last steps.
     recent: VecDeque<(f64, f64)>,
+    /// Steps in a row, up to now, that were no numbers.
+    no_numbers: u32,
 }
 
 impl Watchdog {
     /// One that has seen `recent`, the oldest first.
     pub(crate) fn new(outliers: Outliers, recent: Vec<(f64, f64)>) -> Self {
-        Self { outliers, recent: recent.into() }
+        Self { outliers, recent: recent.into(), no_numbers: 0 }
     }
 
-    /// Whether the step, counted from 1, may be taken. It joins the window either way.
+    /// Whether the step, counted from 1, may be taken. It joins the window either way, if it is a number.
     ///
     /// # Errors
-    /// [`Error::Outlier`] where outliers stop the run.
+    /// [`Error::Outlier`] where outliers stop the run; [`Error::NonFinite`] for what is no number, unless outliers are
+    /// skipped and this is not one too many.
     pub(crate) fn admit(&mut self, step: u64, loss: f64, norm: f64) -> Result<bool> {
+        if !(loss.is_finite() && norm.is_finite()) {
+            let (what, value) = if loss.is_finite() { ("gradient norm", norm) } else { ("loss", loss) };
+            self.no_numbers += 1;
+            if self.outliers != Outliers::Skip || self.no_numbers >= HOPELESS {
+                return Err(Error::NonFinite { step, what, value });
+            }
+            tracing::warn!("step {step}: {what} is {value}: skipped, weights stay as they are");
+            return Ok(false);
+        }
+        self.no_numbers = 0;
         if self.outliers == Outliers::Take {
             return Ok(true);
         }
@@ -103,6 +120,23 @@ mod tests {
         let skipped = (0..60).take_while(|_| !dog.admit(1, 30.0, 10.0).unwrap()).count();
         assert!((1..20).contains(&skipped), "{skipped}");
         assert_eq!(dog.recent().len(), WINDOW);
+    }
+
+    #[test]
+    fn what_is_no_number_is_never_taken() {
+        for bad in [(f64::NAN, 1.0), (1.0, f64::INFINITY)] {
+            for outliers in [Outliers::Take, Outliers::Stop] {
+                assert!(Watchdog::new(outliers, seen(128)).admit(3, bad.0, bad.1).is_err());
+            }
+            // Skipped without a trace in the window, also before it is full, but not for ever.
+            let mut dog = Watchdog::new(Outliers::Skip, seen(5));
+            for _ in 0..3 {
+                let skipped = (0..20).take_while(|_| dog.admit(1, bad.0, bad.1).is_ok_and(|taken| !taken));
+                assert_eq!(skipped.count(), HOPELESS as usize - 1);
+                assert!(dog.admit(1, 2.0, 10.0).unwrap());
+            }
+            assert_eq!(dog.recent().len(), 5 + 3);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod common;
 use common::{Expected, fixture, max_difference};
 use llama_pro_checkpoint::Checkpoint;
 use llama_pro_model::{Llama, LoadOptions, Trained};
+use llama_pro_torch_ext::WithoutKernels;
 use llama_pro_train::{Keep, MicroBatch, TrainConfig, Trainer, learning_rate};
 use tch::Kind;
 
@@ -24,7 +25,14 @@ fn trainer(folder: &std::path::Path, trained: Trained, config: &TrainConfig) -> 
     Trainer::new(model, None, config, Keep::default()).unwrap()
 }
 
+/// In the kernels, and as where there are none.
 fn replay(name: &str, trained: Trained) {
+    replay_once(name, trained.clone());
+    let _as_on_a_gpu = WithoutKernels::new();
+    replay_once(name, trained);
+}
+
+fn replay_once(name: &str, trained: Trained) {
     let curve = Expected::read(&fixture(name).join("curve.safetensors"));
     let tokens = curve.get("tokens");
     let [steps, micros, ..] = tokens.size()[..] else { panic!("shape of tokens") };

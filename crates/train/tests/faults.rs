@@ -96,6 +96,41 @@ fn another_run_is_refused_by_key_and_value() {
     assert!(error.contains("train.clip was not there, is 2.0"), "{error}");
 }
 
+/// A step that is no number is passed over where outliers are, and the run goes on with the next batch.
+#[test]
+fn what_is_no_number_is_skipped_where_outliers_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let poisoned = || Ear { poison: vec![3], ..Ear::default() };
+    let takes = TrainConfig { validate_every: 1, ..config(6) };
+    let error =
+        go(&dir.path().join("take"), &takes, &Replay::new(), &mut poisoned()).err().unwrap().to_string();
+    assert!(
+        error.contains("step 4: gradient norm is NaN") && error.contains("train.outliers=skip"),
+        "{error}"
+    );
+    let skips = TrainConfig { outliers: Outliers::Skip, ..takes };
+    let mut ear = poisoned();
+    let (trainer, outcome) = go(&dir.path().join("skip"), &skips, &Replay::new(), &mut ear).unwrap();
+    assert_eq!((ear.skipped, done(outcome).skipped), (vec![4], 1));
+    // The run that ended at it goes on with other settings, from its last checkpoint, to the same weights.
+    let mut later = poisoned();
+    let (again, _) = go(&dir.path().join("take"), &skips, &Replay::new(), &mut later).unwrap();
+    assert_eq!((later.resumed, later.skipped), (Some(2), vec![4]));
+    assert!(weights(&again) == weights(&trainer));
+    assert!(
+        weights(&trainer).iter().all(|(_, all)| all.iter().all(|bits| f32::from_bits(*bits).is_finite()))
+    );
+}
+
+#[test]
+fn numbers_that_float32_does_not_have_are_refused() {
+    for eps in [0.0, 1e-46, 1e-39, f64::NAN, f64::INFINITY] {
+        let error = TrainConfig { eps, ..config(2) }.check().unwrap_err().to_string();
+        assert!(error.starts_with("train.eps"), "{error}");
+    }
+    assert!(TrainConfig { eps: 1e-8, ..config(2) }.check().is_ok());
+}
+
 /// A gradient of one tensor becomes NaN between two steps: the step ends the run, and no bit of weights or moments moves.
 #[test]
 fn a_nan_in_a_gradient_never_reaches_the_weights() {

@@ -7,6 +7,7 @@ use common::{Expected, fixture, max_difference};
 use llama_pro_checkpoint::Checkpoint;
 use llama_pro_model::{Inputs, Llama, LoadOptions, Path, Trained};
 use llama_pro_shards::Row;
+use llama_pro_torch_ext::WithoutKernels;
 use llama_pro_train::{Keep, MicroBatch, TrainConfig, Trainer};
 use tch::{Device, Kind, Tensor};
 
@@ -82,7 +83,14 @@ fn moved(trained: Trained, reference: Option<Llama>, keep: Keep) -> (Trainer, Mi
     (trainer, micro)
 }
 
-fn check(trained: Trained, with_reference: bool, keep: Keep) {
+/// In the kernels, and as where there are none.
+fn check(trained: Trained, full: bool, keep: Keep) {
+    check_once(trained.clone(), full, keep);
+    let _as_on_a_gpu = WithoutKernels::new();
+    check_once(trained, full, keep);
+}
+
+fn check_once(trained: Trained, with_reference: bool, keep: Keep) {
     tch::set_num_threads(1);
     let base = Llama::load(&Checkpoint::open(&fixture("llama2")).unwrap(), &LoadOptions::default()).unwrap();
     let reference =

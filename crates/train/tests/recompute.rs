@@ -9,7 +9,7 @@ use common::{Expected, fixture};
 use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step};
 use llama_pro_checkpoint::{Checkpoint, ConfigFile, LlamaConfig};
 use llama_pro_model::{Llama, LoadOptions, Trained};
-use llama_pro_torch_ext::MemoryMeter;
+use llama_pro_torch_ext::{MemoryMeter, WithoutKernels};
 use llama_pro_train::{Dtype, Keep, MicroBatch, TrainConfig, Trainer, trained_parts};
 use tch::{Kind, Tensor};
 
@@ -46,6 +46,12 @@ fn train(trained: Trained, kind: Kind, recompute: Recompute) -> (Vec<Tensor>, Ve
 
 #[test]
 fn the_same_bits_whatever_is_recomputed() {
+    same_bits();
+    let _as_on_a_gpu = WithoutKernels::new();
+    same_bits();
+}
+
+fn same_bits() {
     for kind in [Kind::Float, Kind::BFloat16] {
         for trained in [new_blocks, || Trained::All] {
             let (weights, losses) = train(trained(), kind, Recompute::None);
@@ -78,14 +84,7 @@ fn the_plan_knows_what_is_trained() {
     let parts = trained_parts(&all);
     assert!(parts.embedding && parts.norm && parts.head && parts.blocks.iter().all(|&t| t));
     // State of the optimizer: two float32 numbers a weight, as the trainer counts them itself.
-    let step = Step {
-        rows: 4,
-        length: 64,
-        width: 4,
-        accumulates: false,
-        moments: Step::MOMENTS_F32,
-        snapshot: false,
-    };
+    let step = Step::new(4, 64, 4);
     let plan = MemoryPlan::new(all.config(), &parts, step, Recompute::None);
     let config = TrainConfig::new(3, 8, 2e-3);
     let trainer = Trainer::new(model(Trained::All, Kind::Float), None, &config, Keep::default()).unwrap();
@@ -105,6 +104,12 @@ fn config() -> LlamaConfig {
 #[test]
 fn the_plan_is_within_a_tenth_of_what_is_measured() {
     tch::set_num_threads(1);
+    plan_and_measure("kernels");
+    let _as_on_a_gpu = WithoutKernels::new();
+    plan_and_measure("no kernels");
+}
+
+fn plan_and_measure(way: &str) {
     let names = |blocks: &[usize]| {
         let of = |name: &String| blocks.iter().any(|i| name.starts_with(&format!("model.layers.{i}.")));
         Trained::Names(config().parameters().into_iter().map(|spec| spec.name).filter(of).collect())
@@ -131,10 +136,10 @@ fn the_plan_is_within_a_tenth_of_what_is_measured() {
                 let measured = meter.read().unwrap().1 as f64;
                 let ratio = plan.total() as f64 / measured;
                 let what = if matches!(trained, Trained::All) { "all" } else { "added" };
-                println!("{what} {kind:?} {recompute}: plan / measured = {ratio:.3}");
+                println!("{way}, {what} {kind:?} {recompute}: plan / measured = {ratio:.3}");
                 assert!(
                     (ratio - 1.0).abs() <= 0.1,
-                    "{what} {kind:?} {recompute}: {ratio:.3} of {measured} bytes, {plan:?}"
+                    "{way}, {what} {kind:?} {recompute}: {ratio:.3} of {measured} bytes, {plan:?}"
                 );
             }
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained as Parts, flops_per_token};
+use llama_pro_checkpoint::cost::{Recompute, Trained as Parts, flops_per_token};
 use llama_pro_checkpoint::{ConfigFile, LlamaConfig};
 use llama_pro_model::{Llama, LoadOptions, Trained, choose_device};
 use llama_pro_torch_ext::MemoryMeter;
@@ -76,13 +76,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Mode::Full => (Parts::all(&config), Trained::All),
         Mode::Added => (Parts::blocks(&config, &blocks), Trained::Names(names(&config, &blocks))),
     };
-    let width = if kind == Kind::Float { 4 } else { 2 };
-    let plan = MemoryPlan::new(
-        &config,
-        &parts,
-        Step { rows: batch, length, width, accumulates: false, moments: Step::MOMENTS_F32, snapshot: false },
-        args.recompute,
-    );
     let flops = flops_per_token(&config, &parts, length) * (batch * length) as f64;
     let (vocabulary, hidden, inner) = (config.vocab_size, config.hidden_size, config.intermediate_size);
     let parameters = config.parameter_count();
@@ -94,9 +87,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         dtype,
         parameters: if args.mode == Mode::Full { Parameters::All } else { Parameters::Added },
         recompute: args.recompute,
+        background_checkpoints: false,
         ..TrainConfig::new(args.steps + 2, batch as usize, 1e-4)
     };
     let mut trainer = Trainer::new(model, None, &train, Keep::default())?;
+    let plan = trainer.memory_plan(&MicroBatch::tokens(&Tensor::zeros(
+        [batch as i64, length as i64],
+        (Kind::Int64, device),
+    )));
     let mut times = Vec::new();
     let mut loss = f64::NAN;
     for step in 0..args.steps + 2 {

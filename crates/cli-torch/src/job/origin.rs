@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use llama_pro_model::describe;
 use llama_pro_run::{Invocation, Provenance, RunFolder};
-use llama_pro_train::differences;
+use llama_pro_train::{Dtype, TrainConfig, differences};
 use tch::Device;
 
 /// Sets the number of threads. The last bits of a result on the CPU depend on it, so a run that goes on takes the number
@@ -50,4 +50,33 @@ pub(crate) fn record(run: &RunFolder, inputs: &BTreeMap<String, String>) -> Resu
     );
     then.resumed.push(Invocation::now(command));
     Ok(run.write_provenance(&then)?)
+}
+
+/// Keys that a resume may change although what follows is then not what the undisturbed run would have been.
+pub(crate) fn warn_of_changes(begun: &TrainConfig, now: &TrainConfig) {
+    if begun.micro_rows() != now.micro_rows() {
+        let (then, now) = (begun.micro_rows(), now.micro_rows());
+        tracing::warn!(
+            "train.micro-rows was {then}, is {now}: the same batches, but sums are rounded in another order, so from here \
+             on losses are those of the undisturbed run to rounding and not to the bit"
+        );
+    }
+    if begun.outliers != now.outliers {
+        tracing::warn!(
+            "train.outliers is another: steps may be taken, skipped or refused that were not before"
+        );
+    }
+}
+
+/// bfloat16 on a CPU that does not multiply it is slower than float32, and rounds more.
+pub(crate) fn warn_of_slow_bfloat16(train: &TrainConfig, device: Device) {
+    #[cfg(target_arch = "x86_64")]
+    let multiplies = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let multiplies = false;
+    if train.dtype == Dtype::Bf16 && device == Device::Cpu && !multiplies {
+        tracing::warn!(
+            "train.dtype = \"bf16\": this processor does not multiply bfloat16 (no AVX512-BF16), so \"f32\" is faster"
+        );
+    }
 }

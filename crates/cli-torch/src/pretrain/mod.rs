@@ -23,6 +23,7 @@ use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
 use llama_pro_run::RunFolder;
+use llama_pro_shards::Packing;
 use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit};
 use tch::{Device, Kind};
 
@@ -113,13 +114,7 @@ fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
     let text = toml::to_string(&run.read_recipe()?)?;
     let begun = recipe::read(&run.recipe(), &text, &[])?;
     let recipe = recipe::read(&run.recipe(), &text, &args.overrides())?;
-    if begun.train.micro_rows() != recipe.train.micro_rows() {
-        let (then, now) = (begun.train.micro_rows(), recipe.train.micro_rows());
-        tracing::warn!(
-            "train.micro-rows was {then}, is {now}: the same batches, but sums are rounded in another order, so from here \
-             on losses are those of the undisturbed run to rounding and not to the bit"
-        );
-    }
+    origin::warn_of_changes(&begun.train, &recipe.train);
     Ok((run, recipe))
 }
 
@@ -176,11 +171,18 @@ impl Job<'_> {
 
         let model = Llama::load(&checkpoint, &load_options(recipe, record.as_ref(), device)?)?;
         let reference = reference(recipe, &model, &base, device)?;
-        let before = self.score_once("before", &model, Blocks::Grown, &data)?;
+        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
+        origin::warn_of_slow_bfloat16(&recipe.train, device);
+        // What a step takes is said, and refused where it is too much, before time goes into scores.
+        let shape = (recipe.train.micro_rows() as i64, recipe.data.sequence_length as i64);
+        let micros = recipe.train.rows_per_step.div_ceil(recipe.train.micro_rows());
+        let documents = recipe.data.mask_documents || recipe.data.packing == Packing::BestFit;
+        trainer.expect(shape, micros > 1, documents, recipe.keep.is_some())?;
+        let before = self.score_once("before", trainer.model(), Blocks::Grown, &data)?;
         // Until it is trained, the grown model is its base to the bit; one that was trained before is not.
         let base_before = match &record {
             Some(record) if record.is_trained() => {
-                Some(self.score_once("before-base", &model, Blocks::Base, &data)?)
+                Some(self.score_once("before-base", trainer.model(), Blocks::Base, &data)?)
             }
             Some(_) => Some(before.clone()),
             None => None,
@@ -188,10 +190,11 @@ impl Job<'_> {
 
         let ready = |benchmarks| Ready::new(benchmarks, &recipe.folder(), &model_dir);
         let mut benchmarks = recipe.benchmarks.as_ref().map(ready).transpose()?;
-        let scored = benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", &model));
+        let scored =
+            benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", trainer.model()));
         let scored_before = scored.transpose()?;
+        self.go_on()?;
 
-        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &data);
         let batches = SampledRows::new(
             Arc::clone(&data.sampler),
@@ -211,12 +214,13 @@ impl Job<'_> {
         watch.close();
         let done = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
             Outcome::Finished(done) => done,
-            Outcome::Stopped { step } => {
-                println!("stopped after step {step} of {}; go on with", recipe.train.steps);
-                println!("  cargo xtask pretrain --resume --run {}", run.dir().display());
-                return Ok(());
-            }
+            Outcome::Stopped { step } => return self.pause(step),
         };
+        // All steps are done and saved; what is left is done by a resume.
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        if stopped() {
+            return self.pause(done.step);
+        }
 
         let after = self.score_once("after", trainer.model(), Blocks::Grown, &data)?;
         let scored =
@@ -228,6 +232,9 @@ impl Job<'_> {
                 Ok::<_, anyhow::Error>(same_rows(&before, &again))
             })
             .transpose()?;
+        if stopped() {
+            return self.pause(done.step);
+        }
         let bar = progress::bytes("writing the model");
         let (weights, out) = match recipe.delta {
             true => (Weights::NewBlocks, run.delta()),
@@ -236,6 +243,9 @@ impl Job<'_> {
         let cancel = Some(Arc::clone(self.stop));
         let frozen_checked = trainer.export(&checkpoint, &out, weights, cancel, &|more| bar.inc(more));
         bar.finish_and_clear();
+        if frozen_checked.is_err() && stopped() {
+            return self.pause(done.step);
+        }
         summary::finish(&summary::Facts {
             run,
             recipe,
@@ -253,8 +263,18 @@ impl Job<'_> {
     /// Stops between two stages when asked to.
     fn go_on(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
-            bail!("stopped before training began; nothing is lost but time");
+            match self.resumed {
+                true => bail!("stopped before training went on; the run is as it was"),
+                false => bail!("stopped before training began; nothing is lost but time"),
+            }
         }
+        Ok(())
+    }
+
+    /// Stopped with everything up to `step` saved: says how to go on.
+    fn pause(&self, step: u64) -> Result<()> {
+        println!("stopped after step {step} of {}; go on with", self.recipe.train.steps);
+        println!("  cargo xtask pretrain --resume --run {}", self.run.dir().display());
         Ok(())
     }
 

@@ -13,7 +13,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use llama_pro_checkpoint::{Checkpoint, Weights};
@@ -61,7 +61,9 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
         };
         let run = RunFolder::resume(&dir)?;
         let text = toml::to_string(&run.read_recipe()?)?;
+        let begun = recipe::read(&run.recipe(), &text, &[])?;
         let mut recipe = recipe::read(&run.recipe(), &text, &args.set)?;
+        origin::warn_of_changes(&begun.train, &recipe.train);
         let data = open(&mut recipe)?;
         let stop = progress::interrupted()?;
         return Job { run: &run, recipe: &recipe, data: &data, threads, resumed: true, stop: &stop }.work();
@@ -179,6 +181,7 @@ impl Job<'_> {
         inputs.insert("template".to_owned(), written);
         origin::record(run, &inputs)?;
 
+        origin::warn_of_slow_bfloat16(&recipe.train, device);
         let model = self.load(&checkpoint, record.as_ref(), device)?;
         let reference = self.reference(&checkpoint, &model)?;
         let before = self.score_once("before", &model, &texts.scored)?;
@@ -195,17 +198,21 @@ impl Job<'_> {
         watch.close();
         let done = match outcome.with_context(|| format!("run {}", run.dir().display()))? {
             Outcome::Finished(done) => done,
-            Outcome::Stopped { step } => {
-                println!("stopped after step {step} of {}; go on with", recipe.train.steps);
-                println!("  cargo xtask sft --resume --run {}", run.dir().display());
-                return Ok(());
-            }
+            Outcome::Stopped { step } => return self.pause(step),
         };
+        // All steps are done and saved; what is left is done by a resume.
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        if stopped() {
+            return self.pause(done.step);
+        }
         let after = self.score_once("after", trainer.model(), &texts.scored)?;
         let scored =
             benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-after", trainer.model()));
         let scored_after = scored.transpose()?;
         let asked_after = self.ask_once("answers-after", trainer.model())?;
+        if stopped() {
+            return self.pause(done.step);
+        }
         let bar = progress::bytes("writing the model");
         bar.set_length(checkpoint.total_bytes());
         let written =
@@ -213,6 +220,9 @@ impl Job<'_> {
                 bar.inc(more)
             });
         bar.finish_and_clear();
+        if written.is_err() && stopped() {
+            return self.pause(done.step);
+        }
         written?;
         self.write_template()?;
         if recipe.lora.is_some() {
@@ -229,6 +239,13 @@ impl Job<'_> {
             benchmarks: scored_before.as_ref().zip(scored_after.as_ref()),
             done,
         })
+    }
+
+    /// Stopped with everything up to `step` saved: says how to go on.
+    fn pause(&self, step: u64) -> Result<()> {
+        println!("stopped after step {step} of {}; go on with", self.recipe.train.steps);
+        println!("  cargo xtask sft --resume --run {}", self.run.dir().display());
+        Ok(())
     }
 
     fn load(&self, checkpoint: &Checkpoint, record: Option<&Expansion>, device: Device) -> Result<Llama> {

@@ -9,6 +9,7 @@ use llama_pro_text::chat::Format;
 use llama_pro_train::{Keep, Parameters, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use super::texts::CONVERSATIONS;
 use crate::job::benchmarks::Benchmarks;
 use crate::recipe::{EvalText, KeepText};
 
@@ -256,7 +257,8 @@ pub(crate) fn load(path: Option<&Path>, overrides: &[String]) -> Result<Recipe> 
 
 /// A recipe from its text.
 pub(crate) fn read(path: &Path, text: &str, overrides: &[String]) -> Result<Recipe> {
-    let (recipe, _) = llama_pro_run::load_recipe::<Recipe>(path, text, overrides)?;
+    let (mut recipe, _) = llama_pro_run::load_recipe::<Recipe>(path, text, overrides)?;
+    recipe.train.resolve(recipe.data.sequence_length)?;
     recipe.check()?;
     Ok(recipe)
 }
@@ -293,6 +295,7 @@ impl Recipe {
                 "data.sets.{name}: the name is used twice"
             );
         }
+        self.check_monitor()?;
         if let Some(keep) = &self.keep {
             keep.check()?;
             let (kept, rows) = (self.kept_rows(), self.train.rows_per_step);
@@ -348,7 +351,30 @@ impl Recipe {
         let keep = self.keep_weights();
         all.insert("keep.replay".to_owned(), keep.replay.to_string());
         all.insert("keep.kl".to_owned(), keep.kl.to_string());
+        if self.train.judges() {
+            all.insert("eval.rows".to_owned(), self.eval.rows.to_string());
+        }
         Ok(all.into_iter().map(|(key, value)| (format!("recipe {key}"), value)).collect())
+    }
+
+    /// What validations are judged by must be scored.
+    fn check_monitor(&self) -> Result<()> {
+        let conversations = (self.data.validation > 0.0).then_some(CONVERSATIONS);
+        let texts = self.eval.texts.iter().map(|text| text.name.as_str());
+        let keep = self.keep.iter().map(|keep| keep.name.as_str());
+        let scored: Vec<&str> = conversations.into_iter().chain(keep).chain(texts).collect();
+        let monitor = self.train.monitor.as_deref().unwrap_or(CONVERSATIONS);
+        if self.train.keeps_best() || self.train.monitor.is_some() {
+            ensure!(
+                scored.contains(&monitor),
+                "train.monitor = \"{monitor}\": it is not scored, so no validation is the best; expected {}",
+                match scored.is_empty() {
+                    true => "data.validation above 0, or a text in [[eval.texts]]".to_owned(),
+                    false => format!("one of {}", scored.join(", ")),
+                }
+            );
+        }
+        Ok(())
     }
 
     /// Rows of a step that are text to keep.

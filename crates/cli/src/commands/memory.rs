@@ -44,8 +44,7 @@ pub(crate) fn plans(config: &LlamaConfig, new_blocks: &[usize], length: u64, lim
                     continue; // every block is trained: the same as all
                 }
                 let plan = |rows, snapshot| {
-                    let moments = Step::MOMENTS_F32;
-                    let step = Step { rows, length, width, accumulates: true, moments, snapshot };
+                    let step = Step { accumulates: true, snapshot, ..Step::new(rows, length, width) };
                     MemoryPlan::new(config, trained, step, recompute)
                 };
                 let one = plan(1, false);
