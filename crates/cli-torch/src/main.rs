@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod job;
 mod pretrain;
+mod rate;
 mod recipe;
 mod scratch;
 mod sft;

@@ -1,6 +1,7 @@
 //! `bench …`: what this program does in a second, as one JSON line. `cargo xtask bench` runs the peers beside it.
 
 mod infer;
+mod parts;
 mod train_step;
 
 use anyhow::Result;

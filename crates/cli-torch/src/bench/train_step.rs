@@ -13,7 +13,10 @@ use llama_pro_model::{Llama, LoadOptions, Trained, choose_device};
 use llama_pro_torch_ext::MemoryMeter;
 use llama_pro_train::{Dtype, Keep, MicroBatch, Parameters, TrainConfig, Trainer};
 use serde_json::json;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+
+use super::parts;
+use crate::rate;
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Shape {
@@ -61,6 +64,9 @@ pub(crate) struct Args {
     /// none, new-blocks, all-blocks, or a limit such as "24 GiB".
     #[arg(long, default_value = "none", value_parser = |text: &str| Recompute::parse(text).ok_or(Recompute::EXPECTED))]
     recompute: Recompute,
+    /// Also times each part of a step alone, beside the rate of products and the memory bandwidth (CPU).
+    #[arg(long)]
+    parts: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -71,18 +77,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Compute::F32 => (Kind::Float, Dtype::F32),
         Compute::Bf16 => (Kind::BFloat16, Dtype::Bf16),
     };
+    anyhow::ensure!(!args.parts || device == Device::Cpu, "--parts: expected --device cpu");
     let blocks: Vec<usize> = (4..config.num_hidden_layers).step_by(5).collect();
-    let (parts, trained) = match args.mode {
+    let (learned, trained) = match args.mode {
         Mode::Full => (Parts::all(&config), Trained::All),
         Mode::Added => (Parts::blocks(&config, &blocks), Trained::Names(names(&config, &blocks))),
     };
-    let flops = flops_per_token(&config, &parts, length) * (batch * length) as f64;
+    let flops = flops_per_token(&config, &learned, length) * (batch * length) as f64;
     let (vocabulary, hidden, inner) = (config.vocab_size, config.hidden_size, config.intermediate_size);
     let parameters = config.parameter_count();
 
     tch::manual_seed(0);
     let meter = MemoryMeter::start()?;
-    let model = Llama::random(config, &LoadOptions { device, kind: Some(kind), trained, added: blocks })?;
+    let model =
+        Llama::random(config.clone(), &LoadOptions { device, kind: Some(kind), trained, added: blocks })?;
     let train = TrainConfig {
         dtype,
         parameters: if args.mode == Mode::Full { Parameters::All } else { Parameters::Added },
@@ -99,10 +107,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut loss = f64::NAN;
     for step in 0..args.steps + 2 {
         let ids = Tensor::randint(vocabulary as i64, [batch as i64, length as i64], (Kind::Int64, device));
-        settle(device);
+        rate::settle(device);
         let started = Instant::now();
         loss = trainer.step(&[MicroBatch::tokens(&ids)], step + 1, 1e-4)?.loss();
-        settle(device);
+        rate::settle(device);
         times.push(started.elapsed().as_secs_f64());
     }
     let peak = match device {
@@ -110,26 +118,31 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         _ => resident("VmHWM"),
     };
     let step_s = median(times.split_off(2));
-    let rate = gemm_rate((batch * length) as i64, hidden as i64, inner as i64, kind, device);
+    let rate = rate::products((batch * length) as i64, hidden as i64, inner as i64, kind, device);
     let tensors = if device == Device::Cpu { meter.read()?.1.unsigned_abs() } else { peak };
     drop(meter);
     let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let word =
         |v: Option<clap::builder::PossibleValue>| v.map(|v| v.get_name().to_owned()).unwrap_or_default();
     use clap::ValueEnum;
-    println!(
-        "{}",
-        json!({
-            "shape": word(args.shape.to_possible_value()), "mode": word(args.mode.to_possible_value()),
-            "dtype": word(args.dtype.to_possible_value()), "recompute": args.recompute.to_string(),
-            "batch": batch, "seq": length, "step_s": round(step_s, 4),
-            "tokens_per_s": round((batch * length) as f64 / step_s, 1), "peak_mib": peak >> 20,
-            "tensor_mib": tensors >> 20, "plan_mib": plan.total() >> 20,
-            "params": parameters, "trainable": trainer.n_trained(), "loss": round(loss, 4),
-            "flops": flops, "gflops_per_s": round(flops / step_s / 1e9, 1), "gemm_gflops_per_s": round(rate / 1e9, 1),
-            "gemm_fraction": round(flops / step_s / rate, 3),
-        })
-    );
+    let mut record = json!({
+        "shape": word(args.shape.to_possible_value()), "mode": word(args.mode.to_possible_value()),
+        "dtype": word(args.dtype.to_possible_value()), "recompute": args.recompute.to_string(),
+        "batch": batch, "seq": length, "step_s": round(step_s, 4),
+        "tokens_per_s": round((batch * length) as f64 / step_s, 1), "peak_mib": peak >> 20,
+        "tensor_mib": tensors >> 20, "plan_mib": plan.total() >> 20,
+        "params": parameters, "trainable": trainer.n_trained(), "loss": round(loss, 4),
+        "flops": flops, "gflops_per_s": round(flops / step_s / 1e9, 1), "gemm_gflops_per_s": round(rate / 1e9, 1),
+        "gemm_fraction": round(flops / step_s / rate, 3),
+    });
+    if args.parts {
+        drop(trainer);
+        let (rows, length) = (batch as i64, length as i64);
+        let step =
+            parts::Step { config: &config, trained: &learned, rows, length, kind, seconds: step_s, rate };
+        record["by_part"] = parts::measure(&step)?;
+    }
+    println!("{record}");
     Ok(())
 }
 
@@ -154,29 +167,6 @@ fn shape(shape: Shape) -> Result<(LlamaConfig, u64, u64)> {
 fn names(config: &LlamaConfig, blocks: &[usize]) -> Vec<String> {
     let of = |name: &str| blocks.iter().any(|i| name.starts_with(&format!("model.layers.{i}.")));
     config.parameters().into_iter().map(|spec| spec.name).filter(|name| of(name)).collect()
-}
-
-/// FLOP/s of the products of a linear layer of this shape, forward and both backward ones: the best of several rounds.
-fn gemm_rate(rows: i64, width: i64, inner: i64, kind: Kind, device: Device) -> f64 {
-    let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, device)).to_kind(kind);
-    let (x, w, g) = (random([rows, width]), random([inner, width]), random([rows, inner]));
-    let round = || {
-        settle(device);
-        let started = Instant::now();
-        for product in [x.matmul(&w.tr()), g.matmul(&w), g.tr().matmul(&x)] {
-            drop(product);
-        }
-        settle(device);
-        started.elapsed().as_secs_f64()
-    };
-    let best = (0..8).map(|_| round()).fold(f64::INFINITY, f64::min);
-    6.0 * (rows * width * inner) as f64 / best
-}
-
-fn settle(device: Device) {
-    if let Device::Cuda(index) = device {
-        Cuda::synchronize(index as i64);
-    }
 }
 
 fn median(mut times: Vec<f64>) -> f64 {

@@ -1,15 +1,44 @@
 //! Lines that every closing table has.
 
+use llama_pro_checkpoint::cost::flops_per_token;
 use llama_pro_cli::{output, progress};
-use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer};
+use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer, trained_parts};
+
+use crate::rate;
 
 /// A named fact.
 pub(crate) fn line(name: &str, text: impl std::fmt::Display) {
     println!("  {name:<18} {text}");
 }
 
+/// The arithmetic of a run: what its training needed at least, and what the machine can do.
+#[derive(Clone, Copy, serde::Serialize)]
+pub(crate) struct Arithmetic {
+    /// Floating-point operations for one token, the least there are (crates/checkpoint/src/cost.rs), in rows of this recipe's
+    /// length.
+    pub(crate) flops_per_token: f64,
+    /// Of these per second of training, in billions.
+    pub(crate) gflops_per_s: f64,
+    /// As a share of the rate at which this machine multiplies matrices of this model's shape, in this dtype, now.
+    pub(crate) gemm_fraction: f64,
+}
+
+impl Arithmetic {
+    /// Of a finished run, in rows of `length` tokens. Takes up to a second.
+    pub(crate) fn of(trainer: &Trainer, config: &TrainConfig, length: usize, done: &Finished) -> Self {
+        let model = trainer.model();
+        let shape = model.config();
+        let flops_per_token = flops_per_token(shape, &trained_parts(model), length as u64);
+        let rows = (config.micro_rows() * length) as i64;
+        let (width, inner) = (shape.hidden_size as i64, shape.intermediate_size as i64);
+        let rate = rate::products(rows, width, inner, model.kind(), model.device());
+        let reached = flops_per_token * speed(done);
+        Self { flops_per_token, gflops_per_s: reached / 1e9, gemm_fraction: reached / rate }
+    }
+}
+
 /// Memory of the run, and how it went.
-pub(crate) fn facts(trainer: &Trainer, config: &TrainConfig, done: &Finished) {
+pub(crate) fn facts(trainer: &Trainer, config: &TrainConfig, done: &Finished, arithmetic: &Arithmetic) {
     let (optimizer, gradients) = trainer.state_bytes();
     let peak = progress::peak_memory();
     line(
@@ -29,6 +58,14 @@ pub(crate) fn facts(trainer: &Trainer, config: &TrainConfig, done: &Finished) {
             output::count(done.tokens),
             output::seconds(done.seconds),
             speed(done)
+        ),
+    );
+    let Arithmetic { gflops_per_s, gemm_fraction, .. } = arithmetic;
+    line(
+        "arithmetic",
+        format!(
+            "{gflops_per_s:.0} GFLOP/s of what it needs at least, {:.0} % of the rate of matrix products here",
+            100.0 * gemm_fraction
         ),
     );
     if done.step < config.steps {

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use llama_pro_model::describe;
 use llama_pro_run::{Invocation, Provenance, RunFolder};
 use llama_pro_train::{Dtype, TrainConfig, differences};
-use tch::Device;
+use tch::{Device, Kind};
+
+use crate::rate;
 
 /// Sets the number of threads. The last bits of a result on the CPU depend on it, so a run that goes on takes the number
 /// it began with unless another was asked for. Returns what decides those bits.
@@ -68,15 +70,18 @@ pub(crate) fn warn_of_changes(begun: &TrainConfig, now: &TrainConfig) {
     }
 }
 
-/// bfloat16 on a CPU that does not multiply it is slower than float32, and rounds more.
+/// bfloat16 on a CPU that multiplies it slowly, or not at all, is slower than float32, and rounds more. Some have the
+/// instructions and are slower all the same, so it is tried: a few milliseconds.
 pub(crate) fn warn_of_slow_bfloat16(train: &TrainConfig, device: Device) {
-    #[cfg(target_arch = "x86_64")]
-    let multiplies = std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    let multiplies = false;
-    if train.dtype == Dtype::Bf16 && device == Device::Cpu && !multiplies {
+    if train.dtype != Dtype::Bf16 || device != Device::Cpu {
+        return;
+    }
+    let of = |kind| rate::products(512, 512, 512, kind, device);
+    let ratio = of(Kind::BFloat16) / of(Kind::Float);
+    if ratio < 1.0 {
         tracing::warn!(
-            "train.dtype = \"bf16\": this processor does not multiply bfloat16 (no AVX512-BF16), so \"f32\" is faster"
+            "train.dtype = \"bf16\": this processor multiplies bfloat16 at {ratio:.2} times the speed of float32, so \"f32\" \
+             is faster here"
         );
     }
 }

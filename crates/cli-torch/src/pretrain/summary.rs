@@ -8,7 +8,7 @@ use llama_pro_train::{Finished, Parameters, Trainer};
 use serde_json::{Value, json};
 
 use crate::job::benchmarks;
-use crate::job::closing::{self, line};
+use crate::job::closing::{self, Arithmetic, line};
 use crate::recipe::Recipe;
 use llama_pro_cli::output;
 
@@ -35,6 +35,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     let train = &facts.recipe.train;
     let done = &facts.done;
     let peak = llama_pro_cli::progress::peak_memory();
+    let arithmetic = Arithmetic::of(facts.trainer, train, facts.recipe.data.sequence_length, done);
     facts.run.write_summary(&json!({
         "parameters": parameters,
         "trained_parameters": trained,
@@ -48,6 +49,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "tokens": done.tokens,
         "train_seconds": done.seconds,
         "tokens_per_second": closing::speed(done),
+        "arithmetic": arithmetic,
         "frozen_tensors_checked": facts.frozen_checked,
         "base_path_identical": facts.base_path_identical,
     }))?;
@@ -99,7 +101,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
     if !facts.new_blocks.is_empty() {
         line("new blocks", format!("{:?}", facts.new_blocks));
     }
-    closing::facts(facts.trainer, train, done);
+    closing::facts(facts.trainer, train, done, &arithmetic);
     if facts.frozen_checked > 0 {
         line(
             "frozen weights",

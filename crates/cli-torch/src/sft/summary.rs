@@ -12,7 +12,7 @@ use super::data::{Data, reasons};
 use super::questions::Answers;
 use super::recipe::Recipe;
 use crate::job::benchmarks;
-use crate::job::closing::{self, line};
+use crate::job::closing::{self, Arithmetic, line};
 
 /// What a finished run knows of itself.
 pub(super) struct Facts<'a> {
@@ -39,6 +39,8 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         (all > 0).then(|| right as f64 / all as f64)
     };
     let peak = llama_pro_cli::progress::peak_memory();
+    let (train, length) = (&facts.recipe.train, facts.recipe.data.sequence_length);
+    let arithmetic = Arithmetic::of(facts.trainer, train, length, done);
     facts.run.write_summary(&json!({
         "trained_parameters": trained,
         "optimizer_bytes": optimizer,
@@ -50,6 +52,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
         "tokens": done.tokens,
         "train_seconds": done.seconds,
         "tokens_per_second": closing::speed(done),
+        "arithmetic": arithmetic,
         "template": facts.data.maker.template().name(),
         "rows": facts.data.batches.n_rows(),
         "filled": facts.data.batches.filled(),
@@ -110,7 +113,7 @@ pub(super) fn finish(facts: &Facts) -> Result<()> {
             format!("{} of {} conversations{cut}{out}", set.kept + set.held_out, set.conversations),
         );
     }
-    closing::facts(facts.trainer, &facts.recipe.train, done);
+    closing::facts(facts.trainer, &facts.recipe.train, done, &arithmetic);
     line("model", facts.run.model().display());
     if facts.recipe.lora.is_some() {
         line("adapter", facts.run.dir().join("adapter").display());
