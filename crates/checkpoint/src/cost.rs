@@ -134,8 +134,6 @@ impl Step {
     pub const MOMENTS_F32: u64 = 8 * Self::BLOCK;
     /// Both in 8 bits, with a float32 scale each.
     pub const MOMENTS_8BIT: u64 = 2 * Self::BLOCK + 8;
-    /// What a checkpoint holds of a trained weight: the master and two moments, in float32 whatever they are kept in.
-    pub const CHECKPOINT: u64 = 12;
 
     /// One forward pass in the kernels of the CPU, float32 moments, no KL term, no checkpoint under way.
     pub fn new(rows: u64, length: u64, width: u64) -> Self {
@@ -236,7 +234,8 @@ impl MemoryPlan {
             weights: all * step.width + step.reference,
             gradients: learned * if narrow && step.accumulates { 4 + step.width } else { step.width },
             optimizer: learned * step.moments / Step::BLOCK + if narrow { 4 * learned } else { 0 },
-            snapshot: if step.snapshot { learned * Step::CHECKPOINT } else { 0 },
+            // The float32 masters, and the moments as they are kept.
+            snapshot: if step.snapshot { learned * 4 + learned * step.moments / Step::BLOCK } else { 0 },
             kept: Vec::new(),
             recomputed: Vec::new(),
             working: 0,

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use llama_pro_checkpoint::{Dtype, Tensor, TensorFile, write_tensor_file};
+use llama_pro_checkpoint::{Dtype, Source, Tensor, TensorFile, write_tensor_file};
 use llama_pro_model::guarded;
 use llama_pro_run::{RunFolder, digest_file, write_atomic};
 use llama_pro_torch_ext::tensor_over_mapping;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 use crate::error::at;
-use crate::export::lazy;
+use crate::export::{bytes_of, lazy};
+use crate::moments::Moments;
 use crate::optimizer::Slot;
 use crate::trainer::Trainer;
 use crate::{Error, Result};
@@ -70,10 +72,19 @@ struct FileDigest {
     digest: String,
 }
 
-/// Everything of a checkpoint, in memory: either the trainer's own tensors or a copy of them.
+/// Everything of a checkpoint, in memory: either the trainer's own tensors or a copy of them. Moments stay as they are kept,
+/// and become float32 one at a time while they are written.
 pub(crate) struct Snapshot {
-    slots: Vec<(String, [tch::Tensor; 3])>,
+    slots: Vec<State>,
     saved: Saved,
+}
+
+/// Of one trained weight.
+struct State {
+    name: String,
+    master: tch::Tensor,
+    /// A tensor may be moved between threads but not shared; the lock makes sharing safe.
+    moments: Arc<Mutex<Moments>>,
 }
 
 impl Snapshot {
@@ -89,11 +100,12 @@ impl Snapshot {
             false => t.detach(),
         };
         let slots = guarded(Error::Torch, || {
-            let state = |s: &Slot| {
-                let [first, second] = s.moments.read(&s.weight.size());
-                [take(&s.master), take(&first), take(&second)]
+            let state = |s: &Slot| State {
+                name: s.name.clone(),
+                master: take(&s.master),
+                moments: Arc::new(Mutex::new(s.moments.map(&take))),
             };
-            Ok(trainer.optimizer.slots.iter().map(|s| (s.name.clone(), state(s))).collect())
+            Ok(trainer.optimizer.slots.iter().map(state).collect())
         })?;
         Ok(Self { slots, saved: saved.clone() })
     }
@@ -121,14 +133,21 @@ impl Snapshot {
 
     fn fill(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir).map_err(at(dir))?;
-        let entry = |name: String, tensor: &tch::Tensor| {
-            let shape = tensor.size().iter().map(|&d| d as usize).collect();
-            Tensor { name, dtype: Dtype::F32, shape, source: lazy(tensor) }
+        let entry = |name: String, state: &State, source| {
+            let shape = state.master.size().iter().map(|&d| d as usize).collect();
+            Tensor { name, dtype: Dtype::F32, shape, source }
         };
-        let weights = self.slots.iter().map(|(name, [master, ..])| entry(name.clone(), master)).collect();
+        let weights = self.slots.iter().map(|s| entry(s.name.clone(), s, lazy(&s.master))).collect();
         write_tensor_file(&dir.join(WEIGHTS), &BTreeMap::new(), weights)?;
-        let moments = self.slots.iter().flat_map(|(name, [_, first, second])| {
-            [entry(format!("exp_avg.{name}"), first), entry(format!("exp_avg_sq.{name}"), second)]
+        let moments = self.slots.iter().flat_map(|s| {
+            [("exp_avg", false), ("exp_avg_sq", true)].map(|(key, second)| {
+                let (moments, shape) = (Arc::clone(&s.moments), s.master.size());
+                let read = move || {
+                    let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
+                    bytes_of(&moments.read_one(second, &shape))
+                };
+                entry(format!("{key}.{}", s.name), s, Source::Lazy(Box::new(read)))
+            })
         });
         write_tensor_file(&dir.join(OPTIMIZER), &BTreeMap::new(), moments.collect())?;
         write_atomic(&dir.join(STATE), &json(&self.saved))?;
@@ -328,7 +347,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
     use crate::{Keep, MicroBatch, MomentKind, TrainConfig};
-    use llama_pro_checkpoint::{ConfigFile, cost::Step};
+    use llama_pro_checkpoint::ConfigFile;
     use llama_pro_model::{Llama, LoadOptions, Trained};
     use llama_pro_torch_ext::MemoryMeter;
 
@@ -347,7 +366,6 @@ mod tests {
             let trainer = Trainer::new(model, None, &train, Keep::default()).unwrap();
             let micro = MicroBatch::tokens(&tch::Tensor::zeros([1, 8], (Kind::Int64, tch::Device::Cpu)));
             let planned = trainer.memory_plan(&micro).snapshot;
-            assert_eq!(planned, Step::CHECKPOINT * trainer.n_trained());
             let meter = MemoryMeter::start().unwrap();
             let snapshot = Snapshot::of(&trainer, &Saved::default(), true).unwrap();
             let measured = meter.read().unwrap().0 as f64;

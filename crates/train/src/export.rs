@@ -208,7 +208,7 @@ pub(crate) fn lazy(tensor: &tch::Tensor) -> Source<'static> {
 }
 
 /// The little-endian bytes of a tensor of any kind and device.
-fn bytes_of(tensor: &tch::Tensor) -> Vec<u8> {
+pub(crate) fn bytes_of(tensor: &tch::Tensor) -> Vec<u8> {
     let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
     let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
     tensor.copy_data_u8(&mut bytes, tensor.numel());

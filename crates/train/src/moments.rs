@@ -61,6 +61,22 @@ impl Moments {
         }
     }
 
+    /// The first moment or the second, in float32, as [`Moments::read`] gives both.
+    pub(crate) fn read_one(&self, second: bool, shape: &[i64]) -> Tensor {
+        match self {
+            Self::Full { first, second: other } => if second { other } else { first }.shallow_clone(),
+            Self::Eight { first, second: other } => if second { other } else { first }.read_all().view(shape),
+        }
+    }
+
+    /// The same moments over what `take` makes of each tensor: another view of it, or a copy on the CPU.
+    pub(crate) fn map(&self, take: &dyn Fn(&Tensor) -> Tensor) -> Self {
+        match self {
+            Self::Full { first, second } => Self::Full { first: take(first), second: take(second) },
+            Self::Eight { first, second } => Self::Eight { first: first.map(take), second: second.map(take) },
+        }
+    }
+
     /// Takes back what [`Moments::read`] gave.
     pub(crate) fn write(&mut self, [from_first, from_second]: [&Tensor; 2]) {
         match self {
@@ -130,6 +146,14 @@ impl Quantized {
         let device = map.values.device();
         let codes = Tensor::full([n], map.zero, (Kind::Uint8, device));
         let scales = Tensor::zeros([(n + BLOCK - 1) / BLOCK], (Kind::Float, device));
+        Self { map, codes, scales }
+    }
+
+    fn map(&self, take: &dyn Fn(&Tensor) -> Tensor) -> Self {
+        let (codes, scales) = (take(&self.codes), take(&self.scales));
+        let shared = |table: &Tensor| table.to_device(codes.device());
+        let (values, borders) = (shared(&self.map.values), shared(&self.map.borders));
+        let map = Map { values, borders, zero: self.map.zero };
         Self { map, codes, scales }
     }
 
