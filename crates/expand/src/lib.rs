@@ -40,6 +40,7 @@ pub use delta::{DeltaOptions, DeltaReport, apply, delta};
 pub use error::{Error, Result};
 pub use expand::{ExpandOptions, Report, expand};
 pub use history::model_digest;
+pub use names::order;
 pub use placement::{Placement, Plan, PlanRow, PlannedLayer, plan};
 pub use record::{Expansion, FILE_NAME, Generation, Origin, State};
 pub use strip::{StripOptions, Stripped, strip};

@@ -74,7 +74,8 @@ pub(crate) fn is_zeroed(within: &str) -> bool {
 }
 
 /// The order in which tensors are written: embeddings, blocks by number, the rest; by name within each.
-pub(crate) fn order(name: &str) -> (u8, usize, &str) {
+#[must_use]
+pub fn order(name: &str) -> (u8, usize, &str) {
     match place(name) {
         Place::Outside | Place::Malformed if name.contains("embed") => (0, 0, name),
         Place::Block(index, within) => (1, index, within),

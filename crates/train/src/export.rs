@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_pro_checkpoint::{Checkpoint, FolderWriter, Source, Tensor, Weights, WriteOptions};
-use llama_pro_expand::{Expansion, FILE_NAME};
+use llama_pro_expand::{Expansion, FILE_NAME, order};
 use llama_pro_model::{guarded, kind_of};
 use tch::{Device, Kind};
 
@@ -63,6 +63,8 @@ impl Trainer {
                 source: from,
             });
         }
+        // As the expander writes them, so that new blocks put into their base give the same files.
+        list.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
         let options = WriteOptions { weights, force: true, cancel, ..WriteOptions::default() };
         let mut writer = FolderWriter::new(out, options)?;
         writer.config(source.config())?;
