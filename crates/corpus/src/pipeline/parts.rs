@@ -12,7 +12,7 @@ use crate::readers::{InputFile, Listing};
 use crate::source::{Environment, SourceKind};
 
 /// Changes whenever the same input gives other parts.
-const FORMAT: &str = "llama-pro corpus part 1";
+const FORMAT: &str = "llama-pro corpus part 2";
 
 /// Some consecutive files of one source.
 pub(super) struct Part {
