@@ -82,6 +82,7 @@ pub(crate) type Verdict = Result<(), Against>;
 pub(crate) struct Aids {
     licenses: Licenses,
     extensions: Option<Extensions>,
+    digest: String,
 }
 
 impl Aids {
@@ -89,12 +90,15 @@ impl Aids {
     pub(crate) fn of(source: &CorpusSource, environment: &Environment) -> Result<Self> {
         let table = source.filters.starcoder.get().and_then(|rule| rule.per_extension.as_ref());
         let table = table.map(|path| Extensions::load(&environment.resolve(path))).transpose()?;
-        Ok(Self { licenses: Licenses::of(source, environment), extensions: table })
+        let licenses = Licenses::of(source, environment);
+        let digest = table.as_ref().map_or("", Extensions::digest).to_owned() + &licenses.digest();
+        Ok(Self { licenses, extensions: table, digest })
     }
 
-    /// Over what was read from files that the recipe names; licences lie among the documents.
+    /// Over all that was read: the table that the recipe names, and the licence files among the documents, which are
+    /// in no part themselves.
     pub(crate) fn digest(&self) -> &str {
-        self.extensions.as_ref().map_or("", Extensions::digest)
+        &self.digest
     }
 }
 

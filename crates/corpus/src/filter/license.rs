@@ -63,6 +63,22 @@ impl Licenses {
         Self(all)
     }
 
+    /// Over all of them; empty where there are none.
+    pub(crate) fn digest(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (folder, names) in &self.0 {
+            hasher.update(folder.as_os_str().as_encoded_bytes()).update(b"\n");
+            names.iter().for_each(|name| {
+                hasher.update(name.as_bytes()).update(b"\n");
+            });
+            hasher.update(b"\n");
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     fn of_path(&self, path: &str) -> Option<Vec<String>> {
         Path::new(path).ancestors().skip(1).find_map(|folder| self.0.get(folder)).cloned()
     }

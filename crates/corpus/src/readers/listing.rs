@@ -5,26 +5,75 @@
 //! (a parent's `.gitignore`, git's global settings) has no say: the same folder gives the same corpus anywhere.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::WalkBuilder;
 
 use crate::document::{Loss, OnError};
 use crate::error::{Error, Result};
 
-/// A file that is going to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file that is going to be read: 40 bytes and its id, since a corpus may have many millions.
+#[derive(Clone, Debug)]
 pub(crate) struct InputFile {
     /// Path relative to the source's folder with `/`, or as the source defines it.
-    pub(crate) id: String,
-    pub(crate) path: PathBuf,
+    pub(crate) id: Box<str>,
+    place: Arc<Place>,
     /// Size in bytes when it was listed.
     pub(crate) len: u64,
     /// Set when the file is left out before it is opened.
     pub(crate) loss: Option<Loss>,
 }
 
+/// Where files lie, and how their ids come from their paths.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The id is `label` and the path below the folder.
+    Folder { folder: PathBuf, label: String },
+    /// One file, whose id does not say how it is written.
+    File { path: PathBuf, id: String },
+}
+
+impl InputFile {
+    fn new(place: &Arc<Place>, id: String, path: &Path, len: u64) -> Self {
+        let place = match Self::at(place, &id) == path {
+            true => place.clone(),
+            false => Arc::new(Place::File { path: path.to_owned(), id: id.clone() }),
+        };
+        Self { id: id.into(), place, len, loss: None }
+    }
+
+    fn at(place: &Place, id: &str) -> PathBuf {
+        match place {
+            Place::Folder { folder, label } => folder.join(id.strip_prefix(label.as_str()).unwrap_or(id)),
+            Place::File { path, .. } => path.clone(),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> PathBuf {
+        Self::at(&self.place, &self.id)
+    }
+}
+
+/// What paths are called in reports: there, where a file lies has no place.
+#[derive(Debug)]
+pub(crate) struct Names(Vec<Arc<Place>>);
+
+impl Names {
+    /// The id that a file of the listing would have; the file name of any other.
+    pub(crate) fn of(&self, path: &Path) -> String {
+        let id = self.0.iter().find_map(|place| match &**place {
+            Place::Folder { folder, label } => {
+                path.strip_prefix(folder).ok().map(|rest| format!("{label}{}", slashed(rest)))
+            }
+            Place::File { path: one, id } => (one == path).then(|| id.clone()),
+        });
+        id.unwrap_or_else(|| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+}
+
 /// Everything a source reads, and what to call it in messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Listing {
     pub(crate) place: String,
     pub(crate) files: Vec<InputFile>,
@@ -33,6 +82,18 @@ pub(crate) struct Listing {
 impl Listing {
     pub(crate) fn none(place: String) -> Self {
         Self { place, files: Vec::new() }
+    }
+
+    /// How errors about its files name them.
+    pub(crate) fn names(&self) -> Names {
+        let mut places: Vec<Arc<Place>> = Vec::new();
+        for file in &self.files {
+            // Files of one place come one after the other.
+            if !places.last().is_some_and(|last| Arc::ptr_eq(last, &file.place)) {
+                places.push(file.place.clone());
+            }
+        }
+        Names(places)
     }
 
     /// Marks files above the limit; they are counted, never opened.
@@ -58,9 +119,11 @@ impl Listing {
     }
 }
 
-/// All plain files under `root` that `.gitignore` leaves (when `gitignore`) and `wanted` takes, sorted by path.
+/// All plain files under `root` that `.gitignore` leaves (when `gitignore`) and `wanted` takes, sorted by path. Their
+/// ids begin with `label`.
 pub(crate) fn walk(
     root: &Path,
+    label: &str,
     gitignore: bool,
     on_error: OnError,
     wanted: impl Fn(&Path, &str) -> bool,
@@ -79,18 +142,24 @@ pub(crate) fn walk(
         .git_ignore(gitignore)
         .require_git(false)
         .build();
+    let place = Arc::new(Place::Folder { folder: root.to_owned(), label: label.to_owned() });
     let mut files = Vec::new();
+    let skip = |source: ignore::Error| {
+        let error = Error::Walk { path: root.to_owned(), source };
+        if on_error == OnError::Stop {
+            return Err(error);
+        }
+        tracing::warn!("skipped: {error}");
+        let id = unreadable(root, &error);
+        let mut file = InputFile::new(&place, format!("{label}{id}"), &root.join(&id), 0);
+        file.loss = Some(Loss::Unreadable);
+        Ok(file)
+    };
     for entry in walker {
         let entry = match entry {
             Ok(entry) => entry,
             Err(source) => {
-                let error = Error::Walk { path: root.to_owned(), source };
-                if on_error == OnError::Stop {
-                    return Err(error);
-                }
-                tracing::warn!("skipped: {error}");
-                let id = unreadable(root, &error);
-                files.push(InputFile { path: root.join(&id), id, len: 0, loss: Some(Loss::Unreadable) });
+                files.push(skip(source)?);
                 continue;
             }
         };
@@ -100,11 +169,15 @@ pub(crate) fn walk(
         let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
         let id = slashed(relative);
         if wanted(relative, &id) {
-            let len = entry.metadata().map_err(|source| Error::Walk { path: root.to_owned(), source })?.len();
-            files.push(InputFile { id, path: entry.into_path(), len, loss: None });
+            // It may be gone since the folder was listed.
+            files.push(match entry.metadata() {
+                Ok(metadata) => InputFile::new(&place, format!("{label}{id}"), entry.path(), metadata.len()),
+                Err(source) => skip(source)?,
+            });
         }
     }
-    files.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.path.cmp(&b.path)));
+    files.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.path().cmp(&b.path())));
+    files.shrink_to_fit();
     Ok(files)
 }
 
@@ -127,7 +200,8 @@ pub(crate) fn single(path: &Path) -> Result<InputFile> {
     }
     let id =
         path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
-    Ok(InputFile { id, path: path.to_owned(), len: metadata.len(), loss: None })
+    let place = Arc::new(Place::File { path: path.to_owned(), id: id.clone() });
+    Ok(InputFile::new(&place, id, path, metadata.len()))
 }
 
 /// The extension in lower case, without the dot.

@@ -115,7 +115,7 @@ impl RowItems {
                 let Some(file) = self.files.pop_front() else { return Ok(None) };
                 if let Some(loss) = file.loss {
                     self.intake.one();
-                    return Ok(Some(Item::lost(file.id, loss)));
+                    return Ok(Some(Item::lost(file.id.into(), loss)));
                 }
                 self.current = Some(self.open(file).inspect_err(|_| self.intake.one())?);
                 continue;
@@ -158,7 +158,7 @@ impl RowItems {
     }
 
     fn open(&self, file: InputFile) -> Result<Open> {
-        let path = file.path;
+        let path = file.path();
         let opened = File::open(&path).map_err(Error::io("read", &path))?;
         let reader = guard(&path, || SerializedFileReader::new(opened))?;
         let metadata = reader.metadata();
@@ -189,7 +189,7 @@ impl RowItems {
         }
         let expected = metadata.file_metadata().num_rows() as u64;
         let rows = guard(&path, || Rows::new(reader, wanted))?;
-        Ok(Open { id: file.id, path, rows, row: 0, expected })
+        Ok(Open { id: file.id.into(), path, rows, row: 0, expected })
     }
 }
 

@@ -88,7 +88,7 @@ impl TextSource {
     pub(crate) fn list(&self, environment: &Environment, on_error: OnError) -> Result<Listing> {
         let path = environment.resolve(&self.path);
         let files = if path.is_dir() {
-            listing::walk(&path, false, on_error, |relative, _| {
+            listing::walk(&path, "", false, on_error, |relative, _| {
                 let extension = listing::extension(relative);
                 extension.is_some_and(|extension| ["txt", "md", "tex"].contains(&extension.as_str()))
             })?
@@ -147,7 +147,7 @@ impl TextItems {
                 None => match self.files.pop_front() {
                     Some(file) if file.loss.is_some() => {
                         self.intake.one();
-                        return Ok(Some(Item::lost(file.id, file.loss.unwrap_or(Loss::Unreadable))));
+                        return Ok(Some(Item::lost(file.id.into(), file.loss.unwrap_or(Loss::Unreadable))));
                     }
                     Some(file) => match Cutter::open(file, &self.source) {
                         Ok(cutter) => self.current = Some(cutter),
@@ -219,8 +219,8 @@ impl Cutter {
             max_ratio: u64::MAX,
         };
         Ok(Self {
-            reader: LineReader::open(&file.path, limits)?,
-            file_id: file.id,
+            reader: LineReader::open(&file.path(), limits)?,
+            file_id: file.id.into(),
             line: Vec::new(),
             pending: Vec::new(),
             first_line: 1,

@@ -13,6 +13,7 @@ mod math;
 mod outside;
 mod parquet;
 mod pipeline;
+mod places;
 mod prepare;
 mod readers;
 mod solvers;

@@ -32,7 +32,7 @@ pub(crate) fn run(toml: &str, dir: &Path) -> Result<Corpus, Error> {
 }
 
 /// Every file of the output folder but the work folder.
-fn outputs(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn outputs(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir.join("out")).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files
