@@ -213,10 +213,36 @@ pub(crate) fn extension(path: &Path) -> Option<String> {
 pub(crate) fn language(path: &Path) -> Option<String> {
     let extension = extension(path)?;
     let name = match extension.as_str() {
-        "py" | "pyi" => "python",
+        "py" | "pyi" | "pyw" => "python",
         "rs" => "rust",
-        "js" | "mjs" | "cjs" => "javascript",
-        "ts" => "typescript",
+        "js" | "mjs" | "cjs" | "jsx" => "javascript",
+        "ts" | "tsx" | "mts" | "cts" => "typescript",
+        "yml" => "yaml",
+        "cs" => "c#",
+        "fs" | "fsi" | "fsx" => "f#",
+        "kt" | "kts" => "kotlin",
+        "asm" | "s" | "nasm" => "assembly",
+        "x68" => "motorola 68k assembly",
+        "wat" | "wast" => "webassembly",
+        "erl" | "hrl" => "erlang",
+        "ex" | "exs" => "elixir",
+        "pl" | "pm" => "perl",
+        "smt2" => "smt",
+        "gv" | "dot" => "graphviz (dot)",
+        "owl" => "web ontology language",
+        "man" => "roff",
+        "ml" | "mli" => "ocaml",
+        "clj" | "cljs" | "cljc" => "clojure",
+        "el" => "emacs lisp",
+        "lisp" | "cl" => "common lisp",
+        "scm" => "scheme",
+        "rkt" => "racket",
+        "ps1" | "psm1" => "powershell",
+        "pas" => "pascal",
+        "adb" | "ads" => "ada",
+        "sv" => "systemverilog",
+        "vhd" => "vhdl",
+        "proto" => "protocol buffer",
         "c" | "h" => "c",
         "cpp" | "cc" | "cxx" | "hpp" | "hh" => "c++",
         "hs" => "haskell",
@@ -233,7 +259,7 @@ pub(crate) fn language(path: &Path) -> Option<String> {
         "ipynb" => "jupyter-notebook",
         "md" | "markdown" => "markdown",
         "txt" => "text",
-        "html" | "htm" => "html",
+        "html" | "htm" | "xhtml" => "html",
         "sh" | "bash" => "shell",
         "rb" => "ruby",
         "m" => "matlab",
@@ -245,4 +271,33 @@ pub(crate) fn language(path: &Path) -> Option<String> {
 fn slashed(relative: &Path) -> String {
     let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names are Linguist's, as The Stack has them.
+    #[test]
+    fn extensions_stand_for_the_names_that_rules_use() {
+        for (path, name) in [
+            ("a.yml", "yaml"),
+            ("a.YAML", "yaml"),
+            ("a.cs", "c#"),
+            ("a.kt", "kotlin"),
+            ("a.asm", "assembly"),
+            ("a.wat", "webassembly"),
+            ("a.erl", "erlang"),
+            ("a.ex", "elixir"),
+            ("a.fs", "f#"),
+            ("a.pl", "perl"),
+            ("a.smt2", "smt"),
+            ("a.gv", "graphviz (dot)"),
+            ("a.go", "go"),
+            ("a.json", "json"),
+        ] {
+            assert_eq!(language(Path::new(path)).as_deref(), Some(name), "{path}");
+        }
+        assert_eq!(language(Path::new("Makefile")), None);
+    }
 }
