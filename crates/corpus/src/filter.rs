@@ -14,6 +14,7 @@ mod repetition;
 mod stats;
 mod text;
 mod toggle;
+mod visible;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,16 @@ pub(crate) fn demand(holds: bool, rule: &'static str, detail: impl FnOnce() -> S
 }
 
 impl Filters {
+    /// Before anything else, what a document really is: of a notebook that AlgebraicStack takes, its Markdown.
+    pub(crate) fn convert(&self, document: &mut Document) -> Verdict {
+        let Some(rule) = self.algebraic_stack.get() else { return Ok(()) };
+        let language = document.meta.language.as_deref().unwrap_or_default();
+        if let Some(markdown) = rule.convert(&document.text, language)? {
+            document.text = markdown;
+        }
+        Ok(())
+    }
+
     /// Takes the document through all rules that are on, in the order above but for characters per token; C4 takes
     /// lines out of it.
     pub(crate) fn judge(&self, document: &mut Document, aids: &Aids) -> Verdict {
@@ -135,10 +146,7 @@ impl Filters {
         if let Some(rule) = self.encoded.get() {
             rule.judge(text)?;
         }
-        if let Some(rule) = self.algebraic_stack.get() {
-            let markdown = rule.judge(text, language, path)?;
-            document.text = markdown.unwrap_or_else(|| std::mem::take(&mut document.text));
-        }
+        self.algebraic_stack.get().map_or(Ok(()), |rule| rule.judge(text, language, path))?;
         if let Some(rule) = self.c4.get() {
             document.text = rule.judge(&document.text)?;
         }

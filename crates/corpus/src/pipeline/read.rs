@@ -191,6 +191,10 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
         Item::Document(document) => document,
     };
     let source = &context.recipe.sources[part.source];
+    let mut document = document;
+    if let Err(against) = source.filters.convert(&mut document) {
+        return out(against.rule, false, document.id, against.detail, &document.text);
+    }
     let (text, nuls) = normalise(document.text);
     let mut document = Document { text, ..document };
     let bytes = document.text.len() as u64;
