@@ -239,7 +239,7 @@ struct Loader {
 
 impl Loader {
     fn read(&mut self, benchmark: &Benchmark, path: &std::path::Path, n: usize) -> Result<()> {
-        let mut found = 0;
+        let mut found = vec![0u64; benchmark.fields.len()];
         benchmark::items(benchmark, path, &mut |number, object| {
             let id = match benchmark.id.as_ref().and_then(|id| lookup(&object, id)) {
                 Some(Value::String(id)) => id.clone(),
@@ -248,7 +248,7 @@ impl Loader {
             };
             let item = self.items.len() as u32;
             self.items.push((benchmark.name.clone(), id));
-            for field in &benchmark.fields {
+            for (field, found) in benchmark.fields.iter().zip(&mut found) {
                 match lookup(&object, field) {
                     Some(Value::String(text)) => self.add(text, n, item),
                     Some(Value::Array(texts)) => {
@@ -256,13 +256,19 @@ impl Loader {
                     }
                     _ => continue,
                 }
-                found += 1;
+                *found += 1;
             }
         })?;
-        if found == 0 {
-            let fields = benchmark.fields.join(", ");
-            let message =
-                format!("benchmark `{}`: no item of {} has {fields}", benchmark.name, path.display());
+        // One that is misspelt would leave half of the benchmark in the corpus, unseen.
+        let without = benchmark.fields.iter().zip(&found).filter(|(_, found)| **found == 0);
+        let without: Vec<&str> = without.map(|(field, _)| field.as_str()).collect();
+        if !without.is_empty() {
+            let fields = without.join(", ");
+            let message = format!(
+                "benchmark `{}`: no item of {} has a text or list {fields}",
+                benchmark.name,
+                path.display()
+            );
             return Err(Error::Setting { key: "fields", message });
         }
         Ok(())

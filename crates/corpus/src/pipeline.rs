@@ -210,7 +210,9 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     // Without its record the folder is not a prepared corpus, until it is whole again.
     let old = out.join(llama_pro_shards::RECORD_NAME);
     if old.exists() {
+        let before = ShardsRecord::read(&out).ok().flatten();
         std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
+        before.map_or(Ok(()), |before| finish::remove_others(&context, &before))?;
     }
     work::remove_partials(&out)?;
     let mut shards = Vec::new();

@@ -1,6 +1,9 @@
 //! Fill-in-the-middle: nothing of a document is lost, and what happens depends on the document and the seed alone.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "common/cases.rs"]
+mod cases;
+
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -32,6 +35,8 @@ fn always(spm_rate: f64) -> FimOptions {
 }
 
 proptest! {
+    #![proptest_config(cases::cases(256))]
+
     #[test]
     fn parts_make_the_document(text in "[ab é世\n<>|fim_]{0,60}", spm in any::<bool>(), seed in any::<u64>()) {
         for tokenizer in &*TOKENIZERS {

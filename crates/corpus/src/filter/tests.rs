@@ -261,7 +261,7 @@ fn a_rule_is_true_false_or_a_table_and_unknown_keys_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(crate::cases::cases(600))]
 
     #[test]
     fn counts_are_those_of_a_plain_definition(text in "[a-z0-9é٣中 \t_+\n]{0,120}") {

@@ -213,7 +213,7 @@ pub(crate) fn extension(path: &Path) -> Option<String> {
 pub(crate) fn language(path: &Path) -> Option<String> {
     let extension = extension(path)?;
     let name = match extension.as_str() {
-        "py" | "pyi" | "pyw" => "python",
+        "py" | "pyi" => "python",
         "rs" => "rust",
         "js" | "mjs" | "cjs" | "jsx" => "javascript",
         "ts" | "tsx" | "mts" | "cts" => "typescript",

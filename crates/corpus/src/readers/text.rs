@@ -137,8 +137,12 @@ impl TextItems {
                         Ok(true) => {}
                         Ok(false) => self.current = None,
                         Err(error) => {
-                            // What was not finished before the damage is not a document.
-                            self.current = None;
+                            // What was not finished before the damage is not a document. After a long line others
+                            // may come, unless the file is one.
+                            match matches!(error, Error::Line { .. }) && self.source.split != Split::File {
+                                true => cutter.lose(),
+                                false => self.current = None,
+                            }
                             self.intake.one();
                             return Err(error);
                         }
@@ -205,6 +209,8 @@ struct Cutter {
     first_line: u64,
     /// It is already longer than allowed; its bytes are not kept.
     oversized: bool,
+    /// It holds a line that was too long and is counted already; what is left of it is passed over.
+    lost: bool,
     /// The line before was blank, or there was none.
     after_blank: bool,
 }
@@ -225,6 +231,7 @@ impl Cutter {
             pending: Vec::new(),
             first_line: 1,
             oversized: false,
+            lost: false,
             after_blank: true,
         })
     }
@@ -249,6 +256,12 @@ impl Cutter {
         Ok(true)
     }
 
+    /// Gives up the document of which a line could not be read.
+    fn lose(&mut self) {
+        self.pending.clear();
+        (self.oversized, self.lost, self.after_blank) = (false, true, false);
+    }
+
     /// Adds the line to the document; of an oversized one only the last `tail` bytes are kept.
     fn append(&mut self, source: &TextSource, tail: usize) {
         if !self.oversized && self.pending.trim_ascii().is_empty() {
@@ -267,6 +280,10 @@ impl Cutter {
 
     /// Ends a document: `bytes` is all of it, unless it was oversized.
     fn emit(&mut self, bytes: Vec<u8>, source: &TextSource, ready: &mut VecDeque<Chunk>) {
+        if std::mem::take(&mut self.lost) {
+            self.oversized = false;
+            return;
+        }
         let oversized = std::mem::take(&mut self.oversized) || bytes.len() as u64 > source.max_document_bytes;
         let id = match source.split {
             Split::File => self.file_id.clone(),

@@ -171,7 +171,7 @@ fn short_documents_are_near_only_to_their_like() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases::cases(40))]
 
     #[test]
     fn neither_threads_nor_memory_change_the_clusters(seed: u64, n in 2usize..60) {

@@ -3,10 +3,12 @@
 
 mod bad_input;
 mod cargo_sources;
+mod cases;
 mod compressed;
 mod dedup;
 mod evaluator;
 mod fim;
+mod fuzz;
 mod instructions;
 mod lines;
 mod math;
@@ -16,5 +18,6 @@ mod pipeline;
 mod places;
 mod prepare;
 mod readers;
+mod recipes;
 mod solvers;
 mod support;

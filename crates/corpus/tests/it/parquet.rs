@@ -11,7 +11,7 @@ use parquet::schema::parser::parse_message_type;
 use super::pipeline::run;
 use super::support::{folder, read, texts};
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{name}.parquet"));
     std::fs::read(path).unwrap()
 }

@@ -57,7 +57,7 @@ fn pieces(dir: &Path) -> BTreeMap<String, SystemTime> {
     all
 }
 
-fn texts(dir: &Path, shard: &str) -> Vec<String> {
+pub(crate) fn texts(dir: &Path, shard: &str) -> Vec<String> {
     let (shard, tokenizer) = (TokenShard::open(&dir.join("out").join(shard)).unwrap(), tokenizer(300));
     (0..shard.n_documents()).map(|i| tokenizer.decode(&shard.document(i)).unwrap()).collect()
 }
@@ -240,6 +240,31 @@ fn a_change_redoes_what_it_concerns_and_nothing_else() {
 }
 
 #[test]
+fn a_source_that_goes_takes_its_shards_along() {
+    let dir = two_sources();
+    run(TWO, dir.path()).unwrap();
+    // Files of others stay, also those whose names look like ours.
+    write(dir.path(), "out/web-notes.txt", b"mine");
+    write(dir.path(), "out/other-train.bin", b"mine");
+    let one = TWO.split("[[sources]]\nname = \"web\"").next().unwrap().replace("0.2", "0.0");
+    run(&one, dir.path()).unwrap();
+    let left: Vec<String> = outputs(dir.path()).into_keys().collect();
+    let expected = [
+        ".lock",
+        "code-train.bin",
+        "code-train.documents.jsonl.zst",
+        "code-train.hashes",
+        "code-train.idx",
+        "other-train.bin",
+        "report.html",
+        "report.json",
+        "shards.json",
+        "web-notes.txt",
+    ];
+    assert_eq!(left, expected);
+}
+
+#[test]
 fn a_limit_on_tokens_takes_the_same_sample_as_pretraining_would() {
     let dir = two_sources();
     let jsonl = "kind = \"jsonl\"\npath = \"web.jsonl\"\n";
@@ -272,6 +297,10 @@ fn a_limit_on_tokens_takes_the_same_sample_as_pretraining_would() {
     assert_eq!(found, expected);
     let left_out = corpus.report.sources[0].documents.dropped["over-max-tokens"];
     assert_eq!(left_out, prepared.manifest.train.left_out);
+    // At least so many, and with one document less there would be fewer.
+    let tokens = corpus.report.sources[0].train.tokens;
+    let longest = (0..shard.n_documents()).map(|i| shard.document(i).len() as u64).max().unwrap();
+    assert!((1500..1500 + longest).contains(&tokens), "{tokens}");
 }
 
 #[test]
