@@ -300,4 +300,33 @@ mod tests {
         }
         assert_eq!(language(Path::new("Makefile")), None);
     }
+
+    #[test]
+    fn a_file_that_goes_while_the_folder_is_listed_is_an_error_or_counted() {
+        for on_error in [OnError::Stop, OnError::Skip] {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["a.py", "b.py", "c.py"] {
+                std::fs::write(dir.path().join(name), name).unwrap();
+            }
+            let walked = walk(dir.path(), "label/", true, on_error, |relative, id| {
+                if id == "b.py" {
+                    std::fs::remove_file(dir.path().join(relative)).unwrap();
+                }
+                true
+            });
+            if on_error == OnError::Stop {
+                assert!(walked.err().unwrap().to_string().contains("b.py"));
+                continue;
+            }
+            let files = walked.unwrap();
+            let found: Vec<_> = files.iter().map(|file| (&*file.id, file.len, file.loss)).collect();
+            assert_eq!(
+                found,
+                [("label/a.py", 4, None), ("label/b.py", 0, Some(Loss::Unreadable)), ("label/c.py", 4, None)]
+            );
+            let names = Listing { place: String::new(), files }.names();
+            assert_eq!(names.of(&dir.path().join("x/y.py")), "label/x/y.py");
+            assert_eq!(names.of(Path::new("/elsewhere/z.py")), "z.py");
+        }
+    }
 }
