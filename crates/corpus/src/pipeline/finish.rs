@@ -94,7 +94,7 @@ pub(super) fn remove_others(context: &Context<'_>, before: &ShardsRecord) -> Res
     for shard in before.shards.iter().filter(|shard| !stays(&shard.name)) {
         // Written by `prepare`, it is the name of a source and a side; anything else is not a file of ours.
         let source = SIDES.iter().find_map(|side| shard.name.strip_suffix(side)?.strip_suffix('-'));
-        if !source.is_some_and(|source| crate::prepare::check_name(source).is_ok()) {
+        if source.is_none_or(|source| crate::prepare::check_name(source).is_err()) {
             continue;
         }
         for extension in ["bin", "idx", "hashes", "documents.jsonl.zst"] {

@@ -361,6 +361,12 @@ fn one_process_at_a_time_and_recipes_that_cannot_be_are_refused() {
         ("part-bytes = 2000", "part-bytes = 0", "part-bytes"),
         ("[dedup.near]", "[dedup.near]\nthreshold = 1.5", "dedup.near.threshold"),
         ("[dedup.near]", "[dedup.near]\nbands = 5000", "dedup.near.bands"),
+        ("[dedup.near]", "[dedup.near]\nrows = 0", "dedup.near.rows: expected 1 to 4096, found 0"),
+        (
+            "[dedup.near]",
+            "[dedup.near]\npermutations = 5000",
+            "dedup.near.permutations: expected 1 to 4096, found 5000",
+        ),
     ] {
         let error = run(&TWO.replace(from, to), dir.path()).err().unwrap().to_string();
         assert!(error.contains(says), "{error}");
