@@ -171,9 +171,8 @@ proptest! {
     #![proptest_config(crate::cases::cases(300))]
 
     #[test]
-    fn any_texts_are_the_same_in_every_form(texts in proptest::collection::vec("[a-cé中 ,\"\n\r\\[\\]{}\\\\]{0,12}", 1..6)) {
-        // A cell that is a JSON list is its texts, which no other form does.
-        prop_assume!(texts.iter().all(|text| !text.starts_with('[')));
+    fn any_texts_are_the_same_in_every_form(texts in proptest::collection::vec("([a-cé中 ,\"\n\r\\]{}\\\\][a-cé中 ,\"\n\r\\[\\]{}\\\\]{0,11})?", 1..6)) {
+        // None begins with `[`: a cell that is a JSON list is its texts, which no other form does.
         let objects: Vec<Value> = texts.iter().map(|text| serde_json::json!({ "q": text })).collect();
         let array = serde_json::to_vec(&objects).unwrap();
         let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
