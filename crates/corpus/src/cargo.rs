@@ -56,11 +56,8 @@ impl CargoSource {
         let mut files = Vec::new();
         for located in locate::crates(&self.crates, environment)? {
             // A package's .gitignore tells what its author does not commit, not what was published.
-            let listed = listing::walk(&located.folder, false, OnError::Stop, |_, id| wanted(id))?;
-            files.extend(listed.into_iter().map(|mut file| {
-                file.id = format!("{}/{}", located.label, file.id);
-                file
-            }));
+            let label = format!("{}/", located.label);
+            files.extend(listing::walk(&located.folder, &label, false, OnError::Stop, |_, id| wanted(id))?);
         }
         let mut listing = Listing { place: format!("the crates {}", self.crates.join(", ")), files };
         listing.drop_larger_than(self.max_file_bytes);

@@ -103,6 +103,15 @@ const fn five() -> usize {
 }
 
 impl Decontaminate {
+    /// The same with the names of files in place of paths: where they lie decides nothing, how they end does.
+    pub(crate) fn without_places(&self) -> Self {
+        let mut same = self.clone();
+        for benchmark in &mut same.benchmarks {
+            benchmark.path = benchmark.path.file_name().map_or_else(PathBuf::new, PathBuf::from);
+        }
+        same
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |key, message| Err(Error::Setting { key, message });
         for (key, words) in [
@@ -158,8 +167,8 @@ impl Decontaminator {
             min_words: recipe.min_words,
         };
         let mut digest = blake3::Hasher::new();
-        let parameters =
-            serde_json::to_vec(recipe).map_err(|source| Error::Json { what: "the recipe", source })?;
+        let parameters = serde_json::to_vec(&recipe.without_places())
+            .map_err(|source| Error::Json { what: "the recipe", source })?;
         digest.update(&parameters);
         for benchmark in &recipe.benchmarks {
             let n = match benchmark.kind {
@@ -230,7 +239,7 @@ struct Loader {
 
 impl Loader {
     fn read(&mut self, benchmark: &Benchmark, path: &std::path::Path, n: usize) -> Result<()> {
-        let mut found = 0;
+        let mut found = vec![0u64; benchmark.fields.len()];
         benchmark::items(benchmark, path, &mut |number, object| {
             let id = match benchmark.id.as_ref().and_then(|id| lookup(&object, id)) {
                 Some(Value::String(id)) => id.clone(),
@@ -239,7 +248,7 @@ impl Loader {
             };
             let item = self.items.len() as u32;
             self.items.push((benchmark.name.clone(), id));
-            for field in &benchmark.fields {
+            for (field, found) in benchmark.fields.iter().zip(&mut found) {
                 match lookup(&object, field) {
                     Some(Value::String(text)) => self.add(text, n, item),
                     Some(Value::Array(texts)) => {
@@ -247,13 +256,19 @@ impl Loader {
                     }
                     _ => continue,
                 }
-                found += 1;
+                *found += 1;
             }
         })?;
-        if found == 0 {
-            let fields = benchmark.fields.join(", ");
-            let message =
-                format!("benchmark `{}`: no item of {} has {fields}", benchmark.name, path.display());
+        // One that is misspelt would leave half of the benchmark in the corpus, unseen.
+        let without = benchmark.fields.iter().zip(&found).filter(|(_, found)| **found == 0);
+        let without: Vec<&str> = without.map(|(field, _)| field.as_str()).collect();
+        if !without.is_empty() {
+            let fields = without.join(", ");
+            let message = format!(
+                "benchmark `{}`: no item of {} has a text or list {fields}",
+                benchmark.name,
+                path.display()
+            );
             return Err(Error::Setting { key: "fields", message });
         }
         Ok(())

@@ -35,9 +35,10 @@ impl Default for Dedup {
     }
 }
 
-/// MinHash-LSH in BigCode's parameters: words are runs of `[A-Za-z_0-9]`, every other character ends one (so two in
-/// a row enclose an empty word), shingles are `ngram` words. Two documents are near when all rows of some band
-/// agree. A document of fewer words than `ngram` is one shingle of all its words: it is near only to its like.
+/// MinHash-LSH in BigCode's parameters: words are runs of letters, digits and `_`, every other character ends one (so
+/// two in a row enclose an empty word), shingles are `ngram` words. Letters are Unicode's, where BigCode has
+/// `[A-Za-z_0-9]`, for which all texts in Chinese or Russian are the same; each letter of a script without spaces
+/// (Han, kana, Thai) is a word of its own. Two documents are near when all rows of some band agree. A document of fewer words than `ngram` is one shingle of all its words: it is near only to its like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Near {
@@ -90,12 +91,13 @@ impl Dedup {
         if !(1..=64).contains(&near.ngram) {
             return refuse("dedup.near.ngram", format!("expected 1 to 64 words, found {}", near.ngram));
         }
-        for (key, value) in
-            [("bands", near.bands), ("rows", near.rows), ("permutations", Some(near.permutations))]
-        {
+        for (key, value) in [
+            ("dedup.near.bands", near.bands),
+            ("dedup.near.rows", near.rows),
+            ("dedup.near.permutations", Some(near.permutations)),
+        ] {
             if !value.is_none_or(|value| (1..=4096).contains(&value)) {
-                let key = if key == "bands" { "dedup.near.bands" } else { "dedup.near.rows" };
-                return refuse(key, "expected 1 to 4096".to_owned());
+                return refuse(key, format!("expected 1 to 4096, found {}", value.unwrap_or(0)));
             }
         }
         let (bands, rows) = near.shape();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::readers::Names;
 
 /// One text, the unit of splitting and of packing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,12 +216,12 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Errors that concern one input become a counted loss.
-    pub(crate) fn lenient(self) -> Self {
-        let items = self.items.map(|item| {
-            item.or_else(|error| match error.loss() {
-                Some((id, loss)) => {
+    pub(crate) fn lenient(self, names: Names) -> Self {
+        let items = self.items.map(move |item| {
+            item.or_else(|error| match error.lost(&names) {
+                Some((id, loss, detail)) => {
                     tracing::warn!("skipped: {error}");
-                    Ok(Item::Lost { id, loss, detail: error.to_string() })
+                    Ok(Item::Lost { id, loss, detail })
                 }
                 None => Err(error),
             })

@@ -1,8 +1,9 @@
 //! What can go wrong with a corpus. Each message is one line that names the path, the key or the crate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::document::Loss;
+use crate::readers::Names;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -217,16 +218,30 @@ pub enum Error {
 }
 
 impl Error {
-    /// The input that this error is about and what it counts as, where the rest of the corpus can go on without it.
-    pub(crate) fn loss(&self) -> Option<(String, Loss)> {
-        let file = |path: &PathBuf| path.display().to_string();
+    /// What this error counts as, where the rest of the corpus can go on without the input that it is about.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        self.about().map(|(_, _, loss)| loss)
+    }
+
+    /// The same with the id of the input and the message, both without the place where the file lies.
+    pub(crate) fn lost(&self, names: &Names) -> Option<(String, Loss, String)> {
+        let (path, unit, loss) = self.about()?;
+        let name = names.of(path);
+        let message = self.to_string().replace(&path.display().to_string(), &name);
+        let unit = unit.map_or_else(String::new, |unit| format!(":{unit}"));
+        Some((format!("{name}{unit}"), loss, message))
+    }
+
+    /// File, line or row, and kind of loss.
+    fn about(&self) -> Option<(&Path, Option<u64>, Loss)> {
         Some(match self {
-            Self::Io { action: "read" | "list", path, .. } => (file(path), Loss::Unreadable),
-            Self::Walk { path, .. } => (file(path), Loss::Unreadable),
-            Self::Decompress { path, .. } | Self::Parquet { path, .. } => (file(path), Loss::Damaged),
-            Self::Bomb { path, .. } => (file(path), Loss::Bomb),
-            Self::Line { path, line, loss, .. } => (format!("{}:{line}", path.display()), *loss),
-            Self::Row { path, row, .. } => (format!("{}:{row}", path.display()), Loss::NoField),
+            Self::Io { action: "read" | "list", path, .. } | Self::Walk { path, .. } => {
+                (path, None, Loss::Unreadable)
+            }
+            Self::Decompress { path, .. } | Self::Parquet { path, .. } => (path, None, Loss::Damaged),
+            Self::Bomb { path, .. } => (path, None, Loss::Bomb),
+            Self::Line { path, line, loss, .. } => (path, Some(*line), *loss),
+            Self::Row { path, row, .. } => (path, Some(*row), Loss::NoField),
             _ => return None,
         })
     }

@@ -14,6 +14,7 @@ mod repetition;
 mod stats;
 mod text;
 mod toggle;
+mod visible;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,7 @@ pub(crate) type Verdict = Result<(), Against>;
 pub(crate) struct Aids {
     licenses: Licenses,
     extensions: Option<Extensions>,
+    digest: String,
 }
 
 impl Aids {
@@ -89,12 +91,15 @@ impl Aids {
     pub(crate) fn of(source: &CorpusSource, environment: &Environment) -> Result<Self> {
         let table = source.filters.starcoder.get().and_then(|rule| rule.per_extension.as_ref());
         let table = table.map(|path| Extensions::load(&environment.resolve(path))).transpose()?;
-        Ok(Self { licenses: Licenses::of(source, environment), extensions: table })
+        let licenses = Licenses::of(source, environment);
+        let digest = table.as_ref().map_or("", Extensions::digest).to_owned() + &licenses.digest();
+        Ok(Self { licenses, extensions: table, digest })
     }
 
-    /// Over what was read from files that the recipe names; licences lie among the documents.
+    /// Over all that was read: the table that the recipe names, and the licence files among the documents, which are
+    /// in no part themselves.
     pub(crate) fn digest(&self) -> &str {
-        self.extensions.as_ref().map_or("", Extensions::digest)
+        &self.digest
     }
 }
 
@@ -109,6 +114,16 @@ pub(crate) fn demand(holds: bool, rule: &'static str, detail: impl FnOnce() -> S
 }
 
 impl Filters {
+    /// Before anything else, what a document really is: of a notebook that AlgebraicStack takes, its Markdown.
+    pub(crate) fn convert(&self, document: &mut Document) -> Verdict {
+        let Some(rule) = self.algebraic_stack.get() else { return Ok(()) };
+        let language = document.meta.language.as_deref().unwrap_or_default();
+        if let Some(markdown) = rule.convert(&document.text, language)? {
+            document.text = markdown;
+        }
+        Ok(())
+    }
+
     /// Takes the document through all rules that are on, in the order above but for characters per token; C4 takes
     /// lines out of it.
     pub(crate) fn judge(&self, document: &mut Document, aids: &Aids) -> Verdict {
@@ -131,10 +146,7 @@ impl Filters {
         if let Some(rule) = self.encoded.get() {
             rule.judge(text)?;
         }
-        if let Some(rule) = self.algebraic_stack.get() {
-            let markdown = rule.judge(text, language, path)?;
-            document.text = markdown.unwrap_or_else(|| std::mem::take(&mut document.text));
-        }
+        self.algebraic_stack.get().map_or(Ok(()), |rule| rule.judge(text, language, path))?;
         if let Some(rule) = self.c4.get() {
             document.text = rule.judge(&document.text)?;
         }

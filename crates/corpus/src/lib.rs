@@ -23,6 +23,10 @@ mod report;
 mod source;
 mod split;
 
+#[cfg(test)]
+#[path = "../tests/it/cases.rs"]
+mod cases;
+
 pub use cargo::CargoSource;
 pub use decontaminate::{Benchmark, Decontaminate, Kind, Match};
 pub use dedup::{Dedup, LineDedup, MinHash, Near, clusters, optimal_bands};

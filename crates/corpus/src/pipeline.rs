@@ -34,6 +34,7 @@ use crate::source::Environment;
 use hashes::PartHashes;
 use lines::RepeatedLines;
 use parts::Part;
+use read::Shown;
 pub use read::{Contamination, Example};
 pub use recipe::{CorpusRecipe, CorpusSource, SplitOptions, Training};
 use tokens::TokenRecord;
@@ -174,10 +175,15 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         (job.progress)(Progress { stage, done: done as u64, all: all as u64 });
     };
     let mut records = Vec::new();
+    let mut shown = Shown::new(&parts);
     let all = parts.len();
     for part in &mut parts {
         told(Stage::Read, records.len(), all);
-        records.push(read::part(&context, part)?);
+        let mut record = read::part(&context, part)?;
+        shown.trim(part.source, &mut record);
+        records.push(record);
+        // Its files are done with; a corpus may have many millions.
+        part.listing.files = Vec::new();
     }
     told(Stage::Deduplicate, 0, 1);
     let hashes = PartHashes::new(&records)?;
@@ -204,7 +210,9 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     // Without its record the folder is not a prepared corpus, until it is whole again.
     let old = out.join(llama_pro_shards::RECORD_NAME);
     if old.exists() {
+        let before = ShardsRecord::read(&out).ok().flatten();
         std::fs::remove_file(&old).map_err(Error::io("remove", &old))?;
+        before.map_or(Ok(()), |before| finish::remove_others(&context, &before))?;
     }
     work::remove_partials(&out)?;
     let mut shards = Vec::new();
@@ -272,7 +280,7 @@ fn fingerprint<'a>(context: &Context<'_>, keys: impl Iterator<Item = &'a str>) -
     Ok(format!("blake3:{}", hasher.finalize().to_hex()))
 }
 
-/// The recipe as shards.json has it: without what decides only where and how the work is done.
+/// The recipe as shards.json has it: without what decides only where things lie and how the work is done.
 fn parameters(context: &Context<'_>, fingerprint: String) -> Result<Map<String, Value>> {
     let recipe = context.recipe;
     let json = |source| Error::Json { what: "the recipe", source };
@@ -293,6 +301,12 @@ fn parameters(context: &Context<'_>, fingerprint: String) -> Result<Map<String, 
     if let Some(object) = value.as_object_mut() {
         for key in ["out", "tokenizer", "part-bytes", "keep-work"] {
             object.remove(key);
+        }
+        let sources = recipe.sources.iter().map(parts::without_places).collect::<Result<Vec<_>>>()?;
+        object.insert("sources".to_owned(), sources.into());
+        if let Some(decontaminate) = &recipe.decontaminate {
+            let without = serde_json::to_value(decontaminate.without_places()).map_err(json)?;
+            object.insert("decontaminate".to_owned(), without);
         }
         if let Some(dedup) = object.get_mut("dedup").and_then(Value::as_object_mut) {
             dedup.remove("memory");

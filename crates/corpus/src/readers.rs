@@ -13,7 +13,7 @@ pub use fields::Fields;
 pub(crate) use fields::lookup;
 pub use files::FilesSource;
 pub use jsonl::{JsonlSource, Paths};
-pub(crate) use listing::{InputFile, Listing};
+pub(crate) use listing::{InputFile, Listing, Names};
 pub use parquet::ParquetSource;
 pub(crate) use stream::{Limits, LineReader};
 pub use text::{Split, TextSource};

@@ -92,7 +92,7 @@ impl SourceKind {
             Self::Math(source) => math::read(source, inputs),
             Self::Prepared(_) => return Err(not_documents()),
         };
-        Ok(if on_error == OnError::Skip { raw.lenient() } else { raw })
+        Ok(if on_error == OnError::Skip { raw.lenient(inputs.names()) } else { raw })
     }
 
     /// Refuses values that no file could satisfy.

@@ -31,6 +31,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(crate::cases::cases(256))]
+
         #[test]
         fn a_larger_fraction_only_adds(text in ".{0,80}", seed: u64, a in 0.0..1.0f64, b in 0.0..1.0f64) {
             let (small, large) = (a.min(b), a.max(b));

@@ -50,7 +50,8 @@ impl PackedRows {
     }
 
     /// Rows of `row_length` inputs in which documents are whole where they fit. Takes time and memory in proportion to
-    /// the number of documents, 12 bytes each.
+    /// the number of pieces (documents, where none is longer than a row): 16 bytes each and 8 for each row, and 36 bytes
+    /// each while it is planned.
     ///
     /// # Errors
     /// A row length that no row can have.

@@ -184,7 +184,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(crate::cases::cases(300))]
         #[test]
         fn equals_the_definition(
             words in prop::collection::vec((prop::collection::vec(0u32..4, 0..12), 1u64..6), 0..30),

@@ -130,10 +130,14 @@ impl Shortcut {
         }
     }
 
-    /// Whether a text can be encoded as the continuation of another. The library, to which texts with added tokens are
-    /// left, would begin it with a space where it begins documents so.
-    pub(crate) fn encodes_continuations(&self) -> bool {
-        self.added.is_none() || self.fast.pattern().is_some()
+    /// Why a text cannot be encoded as the continuation of another, if so. The library, to which texts with added tokens
+    /// are left, would begin it with a space where it begins documents so.
+    pub(crate) fn no_continuations(&self) -> Option<&'static str> {
+        if self.fast.is_prefixed() {
+            return Some("its ByteLevel puts a space before every text (add_prefix_space)");
+        }
+        let exact = self.added.is_none() || self.fast.pattern().is_some();
+        (!exact).then_some("it has added tokens that are not special")
     }
 
     /// Appends the ids and says so, unless an added token may be in the text. `begins` is whether the text begins a

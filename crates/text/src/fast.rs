@@ -46,6 +46,8 @@ enum Kind {
     Bytes {
         pattern: Option<Pattern>,
         normalized: bool,
+        /// The library puts a space before each text.
+        prefixed: bool,
         /// All tokens, where a piece that is one is not merged.
         whole: Option<HashMap<Box<[u8]>, u32>>,
         /// From the letters of the byte-level alphabet to bytes.
@@ -76,7 +78,9 @@ impl Fast {
         let parts = model.merges()?;
         let (bytes, kind) = match source.scheme()? {
             Scheme::Words(prefix) => words(model, &parts, prefix, ranks.is_none())?,
-            Scheme::Bytes { pattern, normalized } => byte_level(model, pattern, normalized)?,
+            Scheme::Bytes { pattern, normalized, prefixed } => {
+                byte_level(model, pattern, normalized, prefixed)?
+            }
         };
         let mut merges = Vec::with_capacity(parts.len());
         for (index, &(left, right, new)) in parts.iter().enumerate() {
@@ -95,6 +99,11 @@ impl Fast {
             Kind::Words { .. } => None,
             Kind::Bytes { pattern, .. } => Some(pattern.map_or("the tokenizer's own", Pattern::name)),
         }
+    }
+
+    /// Whether the tokenizer's own pieces begin with a space that no text has, whether it begins a document or not.
+    pub(crate) fn is_prefixed(&self) -> bool {
+        matches!(self.kind, Kind::Bytes { prefixed: true, .. })
     }
 
     /// Appends the ids of a text that is not empty and has no added tokens in it. A space that belongs before documents
@@ -309,6 +318,7 @@ fn byte_level(
     model: &Model<'_>,
     pattern: Option<Pattern>,
     normalized: bool,
+    prefixed: bool,
 ) -> Result<([u32; 256], Kind), String> {
     let letters = alphabet();
     let mut bytes = [0; 256];
@@ -322,7 +332,7 @@ fn byte_level(
         let tokens = model.vocab.iter();
         tokens.filter_map(|(token, &id)| Some((spelled(token)?, id))).collect::<HashMap<Box<[u8]>, u32>>()
     });
-    Ok((bytes, Kind::Bytes { pattern, normalized, whole, letters }))
+    Ok((bytes, Kind::Bytes { pattern, normalized, prefixed, whole, letters }))
 }
 
 /// GPT-2's letters for bytes: printable ones stand for themselves, the others for 256 and up in their order.

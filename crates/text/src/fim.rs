@@ -77,8 +77,9 @@ impl Fim {
     /// Finds the three tokens in the vocabulary.
     ///
     /// # Errors
-    /// A rate outside 0 to 1; a vocabulary without the tokens, or whose text can spell them; a tokenizer whose ids are had the plain way, which cannot
-    /// encode a text as the continuation of another.
+    /// A rate outside 0 to 1; a vocabulary without the tokens, or whose text can spell them; a tokenizer that cannot
+    /// encode a text as the continuation of another: one whose ids are had the plain way, or that puts a space before
+    /// every text (ByteLevel with `add_prefix_space`).
     pub fn new(tokenizer: &Tokenizer, options: FimOptions) -> Result<Self> {
         for (key, rate) in [("rate", options.rate), ("spm-rate", options.spm_rate)] {
             if !(0.0..=1.0).contains(&rate) {
@@ -90,10 +91,9 @@ impl Fim {
                 what: format!("this tokenizer cannot encode parts of a document: {reason}"),
             });
         }
-        if !tokenizer.encodes_continuations() {
-            let what =
-                "this tokenizer cannot encode parts of a document: it has added tokens that are not special";
-            return Err(Error::Fim { what: what.into() });
+        if let Some(reason) = tokenizer.no_continuations() {
+            let what = format!("this tokenizer cannot encode parts of a document: {reason}");
+            return Err(Error::Fim { what });
         }
         let known = || KNOWN.iter().map(|names| names.map(str::to_owned)).collect();
         let tried: Vec<[String; 3]> = options.tokens.clone().map_or_else(known, |names| vec![names]);

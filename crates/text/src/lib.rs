@@ -15,6 +15,10 @@ mod special;
 mod tokenizer;
 mod train;
 
+#[cfg(test)]
+#[path = "../tests/common/cases.rs"]
+mod cases;
+
 pub use encoder::{Encoder, EncodingPath};
 pub use error::{Error, Result};
 pub use fim::{Fim, FimCut, FimForm, FimOptions};

@@ -181,8 +181,9 @@ impl Tokenizer {
         &self.path
     }
 
-    pub(crate) fn encodes_continuations(&self) -> bool {
-        self.shortcut.as_ref().is_some_and(Shortcut::encodes_continuations)
+    /// Why a text cannot be encoded as the continuation of another, if so.
+    pub(crate) fn no_continuations(&self) -> Option<&'static str> {
+        self.shortcut.as_ref().map_or(Some("its ids are had the plain way"), Shortcut::no_continuations)
     }
 
     /// `begins`: the text begins a document, and does not continue one.

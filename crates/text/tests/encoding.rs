@@ -8,6 +8,9 @@
     reason = "tests stop at the first surprise and say what they skip"
 )]
 
+#[path = "common/cases.rs"]
+mod cases;
+
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -178,7 +181,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(cases::cases(1500))]
     #[test]
     fn ids_equal_the_library(text in text()) {
         for (_, both, _) in ALL.iter() {

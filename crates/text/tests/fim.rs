@@ -1,6 +1,9 @@
 //! Fill-in-the-middle: nothing of a document is lost, and what happens depends on the document and the seed alone.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "common/cases.rs"]
+mod cases;
+
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -32,6 +35,8 @@ fn always(spm_rate: f64) -> FimOptions {
 }
 
 proptest! {
+    #![proptest_config(cases::cases(256))]
+
     #[test]
     fn parts_make_the_document(text in "[ab é世\n<>|fim_]{0,60}", spm in any::<bool>(), seed in any::<u64>()) {
         for tokenizer in &*TOKENIZERS {
@@ -91,6 +96,50 @@ fn rates_and_places_are_those_asked_for() {
     let mut ids = Vec::new();
     assert_eq!(never.encode_into(&mut tokenizer.encoder(), &texts[7], &mut ids).unwrap(), None);
     assert_eq!(ids, tokenizer.encode(&texts[7]).unwrap());
+}
+
+/// A space before each part would be in no document.
+#[test]
+fn a_tokenizer_that_begins_every_text_with_a_space_is_refused() {
+    let json: Value = serde_json::from_slice(&std::fs::read(fixture("small-bytes.json")).unwrap()).unwrap();
+    let with = |pre_tokenizer: Value| {
+        let mut json = json.clone();
+        json["pre_tokenizer"] = pre_tokenizer;
+        for content in ["<fim_prefix>", "<fim_middle>", "<fim_suffix>"] {
+            json["added_tokens"].as_array_mut().unwrap().push(json!({
+                "id": 0, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            }));
+        }
+        Tokenizer::from_bytes(Path::new("tokenizer.json"), json.to_string().as_bytes()).unwrap()
+    };
+    let bytes = |space: bool| json!({ "type": "ByteLevel", "add_prefix_space": space, "trim_offsets": true, "use_regex": true });
+    let digits = json!({ "type": "Digits", "individual_digits": true });
+    let sequence = |space| json!({ "type": "Sequence", "pretokenizers": [digits, bytes(space)] });
+    for (pre_tokenizer, refused) in
+        [(bytes(true), true), (sequence(true), true), (bytes(false), false), (sequence(false), false)]
+    {
+        let tokenizer = with(pre_tokenizer);
+        // The library says which it is: whether a word has the same ids as one after a space.
+        let spaced = tokenizer.encode("ab").unwrap() == tokenizer.encode(" ab").unwrap();
+        assert_eq!(spaced, refused);
+        match Fim::new(&tokenizer, always(0.5)) {
+            Ok(fim) => {
+                assert!(!refused);
+                let (text, mut ids) = ("let a = 1; let b = 22;", Vec::new());
+                fim.encode_into(&mut tokenizer.encoder(), text, &mut ids).unwrap().unwrap();
+                ids.retain(|&id| {
+                    !["<fim_prefix>", "<fim_middle>", "<fim_suffix>"]
+                        .map(|n| tokenizer.id(n))
+                        .contains(&Some(id))
+                });
+                assert_eq!(tokenizer.decode(&ids).unwrap().len(), text.len());
+            }
+            Err(error) => {
+                assert!(refused && error.to_string().contains("add_prefix_space"), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

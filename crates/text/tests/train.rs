@@ -1,6 +1,9 @@
 //! The byte-level tokenizers made here: reproducible, lossless, digits apart, in the files other programs read.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "common/cases.rs"]
+mod cases;
+
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -92,7 +95,7 @@ fn files_are_what_transformers_reads() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases::cases(400))]
     #[test]
     fn every_string_comes_back(text in any::<String>()) {
         round_trip(&text)?;

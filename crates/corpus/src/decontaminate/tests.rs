@@ -1,5 +1,7 @@
 //! Benchmarks are found as a plain comparison of words finds them, in whatever form they come.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::document::Meta;
 
@@ -130,14 +132,73 @@ fn tables_and_arrays_are_read_as_lines_are() {
         let found = read(name, content, &fields, id).unwrap();
         assert_eq!((&found.pieces, &found.items), (&expected.pieces, &expected.items), "{name}");
     }
+    let error = read("u.jsonl", &files[0].1, &["q", "cc", "c", "d.e"], "id").err().unwrap().to_string();
+    assert!(
+        error.contains("fields: benchmark `b`: no item of") && error.ends_with("a text or list cc, d.e"),
+        "{error}"
+    );
     for (name, content, says) in [
         ("x.json", "[{\"q\": \"a b c\"}, 3]", "x.json:1: not an array of JSON objects"),
         ("y.json", "[{\"q\": \"a b c\"}", "y.json:1: not an array of JSON objects"),
         ("z.csv", "q,c\n1,2\n1,2,3\n", "z.csv:3: not a table of comma-separated values"),
         ("w.csv", "a,b\n1,2\n", "benchmark `b`: no item of"),
+        ("v.jsonl", "{\"id\": 1}\n{\"q\": 7}\n", "v.jsonl has a text or list q"),
         ("none.jsonl", "{}", "header: benchmark `b`: only .csv files have a header"),
     ] {
         let error = read(name, content.as_bytes(), &["q"], "id").err().unwrap().to_string();
         assert!(error.contains(says) && !error.contains('\n'), "{error}");
+    }
+}
+
+/// What is written as a table or an array, with any texts, is read as the same texts; and no bytes break a reader.
+fn load(name: &str, content: &[u8], header: bool) -> Result<Decontaminator> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    let fields = vec![if header { "q" } else { "1" }.to_owned()];
+    let benchmark = Benchmark { name: "b".into(), path, fields, header, id: None, kind: Kind::Code };
+    let recipe = Decontaminate {
+        code_words: 3,
+        text_words: 3,
+        min_words: 1,
+        ignore: vec![],
+        benchmarks: vec![benchmark],
+    };
+    Decontaminator::load(&recipe, &Environment::default())
+}
+
+proptest! {
+    #![proptest_config(crate::cases::cases(300))]
+
+    #[test]
+    fn any_texts_are_the_same_in_every_form(texts in proptest::collection::vec("([a-cé中 ,\"\n\r\\]{}\\\\][a-cé中 ,\"\n\r\\[\\]{}\\\\]{0,11})?", 1..6)) {
+        // None begins with `[`: a cell that is a JSON list is its texts, which no other form does.
+        let objects: Vec<Value> = texts.iter().map(|text| serde_json::json!({ "q": text })).collect();
+        let array = serde_json::to_vec(&objects).unwrap();
+        let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
+        let rows: String = texts.iter().map(|text| format!("\"{}\",x\n", text.replace('"', "\"\""))).collect();
+        let expected = load("b.jsonl", lines.as_bytes(), true).unwrap();
+        for found in [
+            load("b.json", &array, true),
+            load("b.csv", format!("q,r\n{rows}").as_bytes(), true),
+            load("b.csv", rows.as_bytes(), false),
+        ] {
+            prop_assert_eq!(&found.unwrap().pieces, &expected.pieces);
+        }
+    }
+
+    #[test]
+    fn no_bytes_break_a_benchmark(
+        bytes in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..80),
+            "(q,r\n)?[a-c\",\n\r ]{0,40}".prop_map(String::into_bytes),
+            "\\[(\\{\"q\": ?(\"[a-c ]{0,6}\"|[0-9]|\\[\"a\"\\])\\},?){0,3}\\]?".prop_map(String::into_bytes),
+        ],
+        name in prop_oneof![Just("b.csv"), Just("b.json"), Just("b.jsonl"), Just("b.csv.gz"), Just("b.json.zst")],
+        header in any::<bool>(),
+    ) {
+        if let Err(error) = load(name, &bytes, header) {
+            prop_assert!(!error.to_string().contains('\n'), "{}", error);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Equal hashes over all parts, by sorting within a memory budget.
 //!
 //! Where the hashes of one band exceed the budget, several passes over the files each take a range of hash values.
-//! So the memory is the budget plus five bytes per document, and no temporary files are needed.
+//! So the memory is the budget plus nine bytes per document (its fate, its set, its cluster), and no temporary files are needed.
 
 use std::collections::BTreeMap;
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(crate::cases::cases(200))]
 
         #[test]
         fn several_passes_find_what_one_pass_finds(

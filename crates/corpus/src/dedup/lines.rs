@@ -186,7 +186,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(crate::cases::cases(300))]
 
         #[test]
         fn it_takes_out_what_the_rule_says_however_small_the_memory(

@@ -63,7 +63,7 @@ impl MinHash {
         }
         SHINGLES.with_borrow_mut(|shingles| {
             shingles.clear();
-            self.shingles(text.as_bytes(), shingles);
+            self.shingles(text, shingles);
             let minima = self.minima(shingles);
             out.extend(minima.chunks(self.rows).take(self.bands).enumerate().map(|(band, rows)| {
                 rows.iter()
@@ -75,14 +75,15 @@ impl MinHash {
     /// All minima, for those who compare them one by one.
     pub fn signature(&self, text: &str) -> Vec<u32> {
         let mut shingles = Vec::new();
-        self.shingles(text.as_bytes(), &mut shingles);
+        self.shingles(text, &mut shingles);
         let mut minima = self.minima(&shingles);
         minima.truncate(self.bands * self.rows);
         minima
     }
 
     /// Mixed 32-bit hashes of the shingles; most of those that repeat are left out.
-    fn shingles(&self, text: &[u8], out: &mut Vec<u32>) {
+    fn shingles(&self, text: &str, out: &mut Vec<u32>) {
+        let bytes = text.as_bytes();
         let mut seen = [0u64; SEEN];
         let mut ring = [0u64; 64];
         let (mut words, mut rolling) = (0usize, 0u64);
@@ -104,17 +105,46 @@ impl MinHash {
             }
             rolling
         };
-        let mut start = 0;
-        for (at, &byte) in text.iter().enumerate() {
-            // A character outside ASCII ends one word, not one for each of its bytes.
-            if !WORD[byte as usize] && !(0x80..0xc0).contains(&byte) {
-                word(word_hash(&text[start..at]), out);
-                start = at + 1;
-            } else if (0x80..0xc0).contains(&byte) {
-                start = at + 1;
+        // Between `start` and `at` lies the word so far.
+        let (mut start, mut at) = (0, 0);
+        let mut open = true;
+        let mut all = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if byte.is_ascii() {
+                if !WORD[byte as usize] {
+                    word(word_hash(&bytes[start..at]), out);
+                    start = at + 1;
+                }
+                at += 1;
+                continue;
             }
+            let Some(c) = text[at..].chars().next() else { break };
+            let next = at + c.len_utf8();
+            if has_no_spaces(c) {
+                if start < at {
+                    word(word_hash(&bytes[start..at]), out);
+                }
+                all = word(word_hash(&bytes[at..next]), out);
+                // What follows is another such character, or ends nothing, or begins a word.
+                (start, at) = match text[next..].chars().next() {
+                    None => {
+                        open = false;
+                        break;
+                    }
+                    Some(after) if !is_word(after) => (next + after.len_utf8(), next + after.len_utf8()),
+                    Some(_) => (next, next),
+                };
+                continue;
+            }
+            if !c.is_alphanumeric() {
+                word(word_hash(&bytes[start..at]), out);
+                start = next;
+            }
+            at = next;
         }
-        let all = word(word_hash(&text[start..]), out);
+        if open {
+            all = word(word_hash(&bytes[start..]), out);
+        }
         if words < self.ngram {
             // Never taken apart above, so this is a hash of all its words.
             out.push((mix(all ^ words as u64) >> 32) as u32);
@@ -155,6 +185,27 @@ const WORD: [bool; 256] = {
     }
     table
 };
+
+/// `[A-Za-z_0-9]` in all scripts.
+fn is_word(c: char) -> bool {
+    if c.is_ascii() { WORD[c as usize & 127] } else { c.is_alphanumeric() }
+}
+
+/// Letters of scripts whose words have no spaces between them: each is a word, or a whole document would be one.
+/// Thai to Tibetan, Myanmar, Khmer, kana, Han, Yi, and their compatibility and half-width forms.
+fn has_no_spaces(c: char) -> bool {
+    matches!(
+        c,
+        '\u{0e00}'..='\u{0fff}'
+            | '\u{1000}'..='\u{109f}'
+            | '\u{1780}'..='\u{17ff}'
+            | '\u{2e80}'..='\u{a4cf}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{ff66}'..='\u{ff9f}'
+            | '\u{1b000}'..='\u{1b16f}'
+            | '\u{20000}'..='\u{3ffff}'
+    ) && c.is_alphanumeric()
+}
 
 /// Eight bytes at a time; the length keeps words of zero bytes apart.
 #[inline]

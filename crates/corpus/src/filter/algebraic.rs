@@ -34,91 +34,114 @@ impl Default for AlgebraicStack {
 /// Modules of Python that are mathematics.
 const PYTHON: &str = "numpy scipy sympy sage numba numexpr theano statsmodels networkx mpmath pymc3 astropy cupy \
                       pycuda cvxpy pyomo jax";
-const CPP: &str = "adept alglib boost armadillo blitz Eigen deal.II dlib NTL mtl";
-const C: &str = "fftw gsl cblas blas lapacke nlopt petsc";
-const HASKELL: &str = "Numeric.LinearAlgebra Numeric.SpecFunctions Numeric.Vector Statistics Data.Complex";
 
-/// `\section` and its kin.
-static SECTION: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"\\(?:part|chapter|section|subsection|subsubsection|paragraph)\b").ok());
+/// A rule's expression; none only if it were no expression, which the tests would find.
+type Expression = LazyLock<Option<Regex>>;
+
+/// The headers of C++ begin with these names, as upstream's lines `#include <boost`; no letter goes on with the name.
+static CPP: Expression = LazyLock::new(|| {
+    includes("adept|alglib(?:internal|misc)?|boost|armadillo|blitz|Eigen|deal\\.II|dlib|NTL|mtl")
+});
+static C: Expression = LazyLock::new(|| includes("r?fftw|gsl|cblas|blas|lapacke|nlopt|petsc"));
+static HASKELL: Expression = LazyLock::new(|| {
+    let names = "Numeric\\.LinearAlgebra|Numeric\\.SpecFunctions|Numeric\\.Vector|Statistics|Data\\.Complex";
+    Regex::new(&format!(r"import\s+(?:qualified\s+)?(?:{names})\b")).ok()
+});
+/// R files that are requirements of another program.
+static REQUIREMENT: Expression = LazyLock::new(|| Regex::new(r"Requirement\s+\{\s+Identifier").ok());
+static SECTION: Expression = LazyLock::new(|| {
+    Regex::new(r"\\(?:(?:chapter|section|subsection|subsubsection)\*?|(?:sub)?paragraph)\{").ok()
+});
+
+fn includes(names: &str) -> Option<Regex> {
+    Regex::new(&format!(r#"(?m)^[ \t]*#[ \t]*include[ \t]*[<"](?:{names})(?:[^A-Za-z]|$)"#)).ok()
+}
+
+fn is_in(expression: &Expression, text: &str) -> bool {
+    expression.as_ref().is_some_and(|expression| expression.is_match(text))
+}
 
 impl AlgebraicStack {
-    /// Gives the Markdown of a notebook.
-    pub(super) fn judge(
-        &self,
-        text: &str,
-        language: &str,
-        path: Option<&str>,
-    ) -> Result<Option<String>, Against> {
-        let language = self.language.as_deref().unwrap_or(language);
-        if !matches!(language, "jupyter-notebook" | "jupyter notebook") {
-            return self.judge_code(text, language, path).map(|()| None);
-        }
-        let marks = ["\\begin{equation}", "\\begin{align}", "import sympy", "from sympy"];
-        let lower = text.to_lowercase();
-        import(marks.iter().any(|mark| lower.contains(mark)))?;
-        if !self.notebooks_to_markdown {
+    /// The Markdown of a notebook, which is what all other rules see; none for anything else.
+    pub(super) fn convert(&self, text: &str, language: &str) -> Result<Option<String>, Against> {
+        if !(self.is_notebook(language) && self.notebooks_to_markdown) {
             return Ok(None);
         }
+        of_mathematics(text)?;
         let refuse = |detail| Against { rule: "algebraic-stack/notebook", detail };
-        notebook::to_markdown(text).map(Some).map_err(refuse)
+        notebook::to_markdown(text.trim_start_matches('\u{feff}')).map(Some).map_err(refuse)
+    }
+
+    fn is_notebook(&self, language: &str) -> bool {
+        matches!(self.language.as_deref().unwrap_or(language), "jupyter-notebook" | "jupyter notebook")
+    }
+
+    /// Judges all but notebooks that have been converted, which have passed.
+    pub(super) fn judge(&self, text: &str, language: &str, path: Option<&str>) -> Verdict {
+        match (self.is_notebook(language), self.notebooks_to_markdown) {
+            (true, true) => Ok(()),
+            (true, false) => of_mathematics(text),
+            (false, _) => self.judge_code(text, self.language.as_deref().unwrap_or(language), path),
+        }
     }
 
     fn judge_code(&self, text: &str, language: &str, path: Option<&str>) -> Verdict {
         let imports = |keywords: &[&str], names: &str| {
             names.split(' ').any(|name| keywords.iter().any(|word| text.contains(&format!("{word} {name}"))))
         };
-        let includes = |names: &str| {
-            let mut lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('#'));
-            lines.any(|line| line.contains("include") && names.split(' ').any(|name| line.contains(name)))
-        };
-        let begins = |with: &[char]| text.trim_start().starts_with(with);
         match language {
             "python" => {
                 self.standard(text, self.max_digits)?;
-                data(begins(&['{']))?;
+                data(text.trim_start().starts_with('{'))?;
                 import(imports(&["import", "from"], PYTHON))
             }
             "c++" | "cpp" => {
                 self.standard(text, self.max_digits.min(0.1))?;
-                import(includes(CPP))
+                import(is_in(&CPP, text))
             }
             "c" => {
                 self.standard(text, self.max_digits)?;
-                import(includes(C))
+                import(is_in(&C, text))
             }
             "haskell" => {
                 self.standard(text, self.max_digits)?;
-                let lines = || text.lines().filter(|line| line.trim_start().starts_with("import"));
-                import(lines().any(|line| HASKELL.split(' ').any(|name| line.contains(name))))
+                import(is_in(&HASKELL, text))
             }
+            // Others than Julia's share the extension, JSON lines among them.
             "julia" => {
-                data(begins(&['%', '{', '[', ';']))?;
-                let (tests, lines) = (text.matches("@test").count(), text.lines().count());
-                let tested = ratio(tests, lines) >= 0.1;
-                demand(text.len() < 100_000 || tested, "algebraic-stack/julia-tests", || {
+                data(text.starts_with(['%', '{', '[']))?;
+                if text.len() < 100_000 {
+                    return Ok(());
+                }
+                let (tests, lines) = (text.matches("@test").count(), text.matches('\n').count() + 1);
+                demand(tests > 0 && ratio(tests, lines) >= 0.1, "algebraic-stack/julia-tests", || {
                     format!("{} bytes, of {lines} lines {tests} tests", text.len())
                 })?;
                 digits(text, self.max_digits)
             }
             "r" => {
                 self.standard(text, self.max_digits)?;
-                let fork =
-                    path.is_some_and(|path| path.rsplit('/').next().is_some_and(|n| n.starts_with("._")));
-                let xml = text.chars().take(100).collect::<String>().contains("<?xml");
-                data(fork || xml || begins(&['{']))
+                let other = text.contains("/* Resource fork") || is_in(&REQUIREMENT, text);
+                data(other || text.starts_with("<?xml") || text.starts_with('{'))
             }
             "maple" => {
                 size(text, 100_000)?;
-                digits(text, self.max_digits)
+                digits(text, self.max_digits)?;
+                data(text.starts_with("<?xml"))
             }
             "tex" => {
                 size(text, 10_000_000)?;
+                digits(text, self.max_digits)?;
                 let place = path.unwrap_or_default();
+                // A style is no text. Where no path is known, none is held against it.
+                let is_tex =
+                    place.is_empty() || place.rsplit('/').next().is_some_and(|n| n.ends_with(".tex"));
+                demand(is_tex, "algebraic-stack/tex-extension", || format!("{place}, expected .tex"))?;
                 let manual = place.contains("latex/") || text.contains("gnuplot");
                 demand(!manual, "algebraic-stack/tex-manual", || "in latex/, or of gnuplot".to_owned())?;
-                let sections = SECTION.as_ref().is_some_and(|section| section.is_match(text));
-                demand(sections, "algebraic-stack/tex-sections", || "no sectioning command".to_owned())
+                demand(is_in(&SECTION, text), "algebraic-stack/tex-sections", || {
+                    "no sectioning command".to_owned()
+                })
             }
             "lean" | "isabelle" | "agda" | "idris" | "gap" | "fortran" | "coq" | "matlab" | "mathematica" => {
                 self.standard(text, self.max_digits)
@@ -149,6 +172,13 @@ fn digits(text: &str, most: f64) -> Verdict {
 
 fn data(is_data: bool) -> Verdict {
     demand(!is_data, "algebraic-stack/data", || "begins as data, not as code".to_owned())
+}
+
+/// A notebook that has an equation or SymPy.
+fn of_mathematics(notebook: &str) -> Verdict {
+    let marks = ["\\begin{equation}", "\\begin{align}", "import sympy", "from sympy"];
+    let lower = notebook.to_lowercase();
+    import(marks.iter().any(|mark| lower.contains(mark)))
 }
 
 fn import(there: bool) -> Verdict {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::stats::{Stats, ratio};
+use super::visible::{comment_chars, html_text_chars};
 use super::{Extensions, Toggle, Verdict, demand};
 use crate::document::Meta;
 
@@ -22,6 +23,10 @@ pub struct Stack {
     pub max_mean_line_length: f64,
     /// Share of letters and numbers at least; 0.25.
     pub min_alphanumeric: f64,
+    /// Drop files with `<?xml version=` in their first 100 characters; yes.
+    pub no_xml: bool,
+    /// JSON and YAML: characters at least and at most; 100 and 5000.
+    pub data_chars: [usize; 2],
     /// Share of comments and docstrings among the characters, at least and at most. Off; SantaCoder has 0.01 and 0.8.
     /// Known for Python, and for languages whose comments are `//` and `/* */`; others pass.
     pub comments: Option<[f64; 2]>,
@@ -63,6 +68,8 @@ impl Default for Stack {
             max_line_length: 1000,
             max_mean_line_length: 100.0,
             min_alphanumeric: 0.25,
+            no_xml: true,
+            data_chars: [100, 5000],
             comments: None,
             chars_per_token: Toggle::default(),
             min_stars: None,
@@ -82,6 +89,8 @@ impl Stack {
         demand(share >= self.min_alphanumeric, "stack/min-alphanumeric", || {
             format!("letters and numbers {share:.3}, at least {}", self.min_alphanumeric)
         })?;
+        not_xml("stack/no-xml", text, self.no_xml)?;
+        data_size("stack/data-chars", language, stats, self.data_chars)?;
         if let (Some([least, most]), Some(comments)) = (self.comments, comment_chars(text, language)) {
             let share = ratio(comments, stats.chars);
             demand((least..=most).contains(&share), "stack/comments", || {
@@ -126,7 +135,7 @@ impl Default for StarCoder {
             max_line_length: 1000,
             max_mean_line_length: 100.0,
             min_alphabetic: 0.25,
-            long_lines: words("html json markdown text tex xml"),
+            long_lines: names("html, json, markdown, text, tex, xml"),
             per_extension: None,
             no_xml: true,
             min_html_visible: 0.2,
@@ -150,7 +159,7 @@ impl StarCoder {
         if let Some(table) = extensions {
             table.judge(language, path, stats, self.max_mean_line_length)?;
         } else {
-            if !self.long_lines.iter().any(|name| name == language) {
+            if !among(&self.long_lines, language) {
                 longest("starcoder/max-line-length", stats, self.max_line_length)?;
                 mean("starcoder/max-mean-line-length", stats, self.max_mean_line_length)?;
             }
@@ -158,10 +167,7 @@ impl StarCoder {
                 format!("letters {share:.3}, at least {}", self.min_alphabetic)
             })?;
         }
-        let head: String = text.chars().take(100).collect();
-        demand(!(self.no_xml && head.contains("<?xml version=")), "starcoder/no-xml", || {
-            "an XML file".to_owned()
-        })?;
+        not_xml("starcoder/no-xml", text, self.no_xml)?;
         if language == "html" {
             let visible = html_text_chars(text);
             let share = ratio(visible, stats.chars);
@@ -169,11 +175,8 @@ impl StarCoder {
                 format!("{visible} characters of visible text, {share:.3} of all")
             })?;
         }
-        if matches!(language, "json" | "yaml" | "yml") {
-            let [least, most] = self.data_chars;
-            demand((least..=most).contains(&stats.chars), "starcoder/data-chars", || {
-                format!("{} characters, expected {least} to {most}", stats.chars)
-            })?;
+        data_size("starcoder/data-chars", language, stats, self.data_chars)?;
+        if is_data(language) {
             demand(share > self.min_data_alphabetic, "starcoder/min-data-alphabetic", || {
                 format!("letters {share:.3}, more than {}", self.min_data_alphabetic)
             })?;
@@ -212,41 +215,62 @@ impl Default for StarCoder2 {
             max_lines: 100_000,
             max_mean_line_length: 100.0,
             max_line_length: 1000,
-            long_lines: words("html json markdown roff smt tex text xml"),
+            long_lines: names("html, json, markdown, roff, roff manpage, smt, tex, text, xml"),
             long_line_length: 100_000,
             min_alphabetic: 0.25,
-            alphanumeric: words("assembly webassembly"),
+            alphanumeric: names("motorola 68k assembly, webassembly"),
             max_data_lines: 512,
-            data: words("text json yaml owl graphviz"),
+            data: names("text, json, yaml, web ontology language, owl, graphviz (dot), graphviz"),
         }
     }
 }
 
 impl StarCoder2 {
     pub(super) fn judge(&self, language: &str, stats: &Stats) -> Verdict {
-        let among = |names: &[String]| names.iter().any(|name| name == language);
         demand(stats.lines <= self.max_lines, "starcoder2/max-lines", || {
             format!("{} lines, at most {}", stats.lines, self.max_lines)
         })?;
-        if among(&self.long_lines) {
+        if among(&self.long_lines, language) {
             longest("starcoder2/long-line-length", stats, self.long_line_length)?;
         } else {
             mean("starcoder2/max-mean-line-length", stats, self.max_mean_line_length)?;
             longest("starcoder2/max-line-length", stats, self.max_line_length)?;
         }
-        let counted = if among(&self.alphanumeric) { stats.alphanumeric } else { stats.alphabetic };
+        let counted = if among(&self.alphanumeric, language) { stats.alphanumeric } else { stats.alphabetic };
         let share = ratio(counted, stats.chars);
         demand(share >= self.min_alphabetic, "starcoder2/min-alphabetic", || {
             format!("letters {share:.3}, at least {}", self.min_alphabetic)
         })?;
-        demand(!among(&self.data) || stats.lines <= self.max_data_lines, "starcoder2/max-data-lines", || {
-            format!("{} lines of {language}, at most {}", stats.lines, self.max_data_lines)
-        })
+        demand(
+            !among(&self.data, language) || stats.lines <= self.max_data_lines,
+            "starcoder2/max-data-lines",
+            || format!("{} lines of {language}, at most {}", stats.lines, self.max_data_lines),
+        )
     }
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(str::to_owned).collect()
+fn names(text: &str) -> Vec<String> {
+    text.split(", ").map(str::to_owned).collect()
+}
+
+/// Whether a language is one of these. Folders of The Stack have hyphens for spaces.
+fn among(names: &[String], language: &str) -> bool {
+    names.iter().any(|name| *name == language || name.replace(' ', "-") == language)
+}
+
+fn not_xml(rule: &'static str, text: &str, is_on: bool) -> Verdict {
+    let is_xml = || text.chars().take(100).collect::<String>().contains("<?xml version=");
+    demand(!(is_on && is_xml()), rule, || "an XML file".to_owned())
+}
+
+fn is_data(language: &str) -> bool {
+    matches!(language, "json" | "yaml" | "yml")
+}
+
+fn data_size(rule: &'static str, language: &str, stats: &Stats, [least, most]: [usize; 2]) -> Verdict {
+    demand(!is_data(language) || (least..=most).contains(&stats.chars), rule, || {
+        format!("{} characters, expected {least} to {most}", stats.chars)
+    })
 }
 
 pub(super) fn longest(rule: &'static str, stats: &Stats, most: usize) -> Verdict {
@@ -258,114 +282,4 @@ pub(super) fn longest(rule: &'static str, stats: &Stats, most: usize) -> Verdict
 pub(super) fn mean(rule: &'static str, stats: &Stats, most: f64) -> Verdict {
     let mean = stats.mean_line();
     demand(mean <= most, rule, || format!("lines of {mean:.1} characters on average, at most {most}"))
-}
-
-/// Characters of HTML outside tags, scripts, styles and comments, runs of white space as one.
-fn html_text_chars(text: &str) -> usize {
-    let mut count = 0;
-    let mut rest = text;
-    let mut in_space = true;
-    while let Some(c) = rest.chars().next() {
-        if c == '<' {
-            let skip = |end: &str| rest.find(end).map_or(rest.len(), |at| at + end.len());
-            let name: String = rest[1..].chars().take(6).collect::<String>().to_ascii_lowercase();
-            let to = if name.starts_with("!--") {
-                skip("-->")
-            } else if name.starts_with("script") {
-                skip("</script>")
-            } else if name.starts_with("style") {
-                skip("</style>")
-            } else {
-                skip(">")
-            };
-            rest = &rest[to..];
-            continue;
-        }
-        let space = c.is_whitespace();
-        count += usize::from(!(space && in_space));
-        in_space = space;
-        rest = &rest[c.len_utf8()..];
-    }
-    count
-}
-
-/// Characters in comments, and in Python in strings of three quotes that begin a line; `None` for a language whose
-/// comments are not known here.
-fn comment_chars(text: &str, language: &str) -> Option<usize> {
-    match language {
-        "python" => Some(python_comments(text)),
-        "c" | "c++" | "java" | "javascript" | "typescript" | "go" | "rust" | "c#" | "php" | "scala"
-        | "kotlin" => Some(slash_comments(text)),
-        _ => None,
-    }
-}
-
-fn python_comments(text: &str) -> usize {
-    let mut count = 0;
-    let mut docstring: Option<&str> = None;
-    for line in text.split('\n') {
-        let trimmed = line.trim_start();
-        if let Some(quotes) = docstring {
-            count += line.chars().count();
-            docstring = if line.contains(quotes) { None } else { Some(quotes) };
-        } else if let Some(quotes) = ["\"\"\"", "'''"].into_iter().find(|quotes| trimmed.starts_with(quotes))
-        {
-            count += trimmed.chars().count();
-            docstring = if trimmed[3..].contains(quotes) { None } else { Some(quotes) };
-        } else if let Some(at) = outside_strings(line, "#") {
-            count += line[at..].chars().count();
-        }
-    }
-    count
-}
-
-fn slash_comments(text: &str) -> usize {
-    let mut count = 0;
-    let mut block = false;
-    for line in text.split('\n') {
-        let mut rest = line;
-        loop {
-            if block {
-                let end = rest.find("*/");
-                let to = end.map_or(rest.len(), |at| at + 2);
-                count += rest[..to].chars().count();
-                rest = &rest[to..];
-                block = end.is_none();
-                if block {
-                    break;
-                }
-            }
-            match (outside_strings(rest, "//"), outside_strings(rest, "/*")) {
-                (Some(line), block) if block.is_none_or(|block| line < block) => {
-                    count += rest[line..].chars().count();
-                    break;
-                }
-                (_, Some(at)) => {
-                    count += 2;
-                    rest = &rest[at + 2..];
-                    block = true;
-                }
-                _ => break,
-            }
-        }
-    }
-    count
-}
-
-/// Where `mark` first stands in a line outside strings of one or two quotes.
-fn outside_strings(line: &str, mark: &str) -> Option<usize> {
-    let bytes = line.as_bytes();
-    let mut quote = None;
-    let mut at = 0;
-    while at < bytes.len() {
-        match (quote, bytes[at]) {
-            (Some(_), b'\\') => at += 1,
-            (Some(open), byte) if byte == open => quote = None,
-            (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
-            (None, _) if bytes[at..].starts_with(mark.as_bytes()) => return Some(at),
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }

@@ -47,7 +47,7 @@ impl Generated {
 pub struct Encoded {
     /// Characters of one match at most; 1024.
     pub max_match: usize,
-    /// Share of the file in all matches at most; 0.5.
+    /// Share of the file's characters in all matches at most; 0.5.
     pub max_share: f64,
 }
 
@@ -77,7 +77,8 @@ impl Encoded {
         {
             hex.find_iter(bytes).for_each(|found| add(found.len()));
         }
-        let share = all as f64 / bytes.len().max(1) as f64;
+        // All of a match is ASCII, so its bytes are characters; those of the file are counted.
+        let share = if all == 0 { 0.0 } else { all as f64 / text.chars().count() as f64 };
         demand(longest <= self.max_match, "encoded/max-match", || {
             format!("{longest} characters of encoded data in a row, at most {}", self.max_match)
         })?;

@@ -55,10 +55,10 @@ const IPS: [&str; 6] =
 const KEY: &str = "<KEY>";
 
 /// Formats that their services document: AWS, GitHub, GitLab, Slack, Google, Stripe, npm, OpenAI and the like, and
-/// PEM blocks.
+/// PEM blocks, also as literals: on one line with `\n`, or as a string for each line.
 static KEYS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()-]*?",
+        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()\\\x22'-]*?",
         r"-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----",
         r"|(?:AKIA|ASIA)[0-9A-Z]{16}",
         r"|gh[pousr]_[A-Za-z0-9]{36}",
@@ -276,6 +276,8 @@ mod tests {
             "AKIAABCDEFGHIJKLMNOP",
             "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
             "-----BEGIN RSA PRIVATE KEY-----\nMIIabc+/=\n-----END RSA PRIVATE KEY-----",
+            r"-----BEGIN PRIVATE KEY-----\nMIIabc+/=\nxyz\r\n-----END PRIVATE KEY-----",
+            "-----BEGIN PRIVATE KEY-----\\n' +\n    \"MIIabc+/=\\n\" +\n    '-----END PRIVATE KEY-----",
         ] {
             assert_eq!(
                 replaced(&format!("k = '{key}'")),

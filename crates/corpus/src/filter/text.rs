@@ -18,7 +18,7 @@ pub struct GopherQuality {
     pub word_length: [f64; 2],
     /// `#` and `...` (or `…`) per word at most; 0.1.
     pub max_symbols: f64,
-    /// Share of lines that begin with a bullet at most; 0.9.
+    /// Share of lines that begin with `•` or `-` at most; 0.9.
     pub max_bullets: f64,
     /// Share of lines that end in an ellipsis at most; 0.3.
     pub max_ellipsis: f64,
@@ -76,7 +76,7 @@ impl GopherQuality {
         let (mut lines, mut bullets, mut ellipses) = (0, 0, 0);
         for line in text.lines() {
             lines += 1;
-            bullets += usize::from(line.trim_start().starts_with(['•', '-', '*', '‣', '◦']));
+            bullets += usize::from(line.trim_start().starts_with(['•', '-']));
             ellipses += usize::from(line.trim_end().ends_with("...") || line.trim_end().ends_with('…'));
         }
         let share = ratio(bullets, lines);
@@ -194,7 +194,7 @@ fn count_sentences(line: &str) -> usize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct FineWeb {
-    /// Share of lines that end in punctuation at least; 0.12.
+    /// Share of lines that end in `.`, `'`, `"`, `!` or `?` at least; 0.12.
     pub min_punctuated: f64,
     /// Share of lines of at most `short-line` characters at most; 0.67.
     pub max_short: f64,
@@ -212,13 +212,16 @@ impl Default for FineWeb {
     }
 }
 
+/// What datatrove took for the end of a sentence when FineWeb was made, of a line as it stands.
+const TERMINAL: [char; 5] = ['.', '\'', '"', '!', '?'];
+
 impl FineWeb {
     pub(super) fn judge(&self, text: &str) -> Verdict {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         demand(!lines.is_empty(), "fineweb/empty", || "no line".to_owned())?;
         let count =
             |f: &dyn Fn(&str) -> bool| ratio(lines.iter().filter(|line| f(line)).count(), lines.len());
-        let share = count(&|line| line.trim_end().ends_with(is_terminal));
+        let share = count(&|line| line.ends_with(TERMINAL));
         demand(share >= self.min_punctuated, "fineweb/min-punctuated", || {
             format!("lines that end in punctuation {share:.3}, at least {}", self.min_punctuated)
         })?;
@@ -227,8 +230,8 @@ impl FineWeb {
             format!("short lines {share:.3}, at most {}", self.max_short)
         })?;
         let mut seen = std::collections::HashSet::new();
-        let repeated = lines.iter().filter(|line| !seen.insert(line.trim()));
-        let repeated: usize = repeated.map(|line| line.trim().chars().count()).sum();
+        let repeated = lines.iter().filter(|line| !seen.insert(**line));
+        let repeated: usize = repeated.map(|line| line.chars().count()).sum();
         let line_feeds = memchr::memchr_iter(b'\n', text.as_bytes()).count();
         let share = ratio(repeated, text.chars().count() - line_feeds);
         demand(share <= self.max_duplicate, "fineweb/max-duplicate", || {
@@ -284,8 +287,4 @@ impl OpenWebMath {
 
 fn is_punctuation(c: char) -> bool {
     c.is_ascii_punctuation() || matches!(c, '–' | '—' | '‘' | '’' | '“' | '”' | '…' | '•' | '«' | '»')
-}
-
-fn is_terminal(c: char) -> bool {
-    matches!(c, '.' | '!' | '?' | '"' | '\'' | '”' | '’' | '。' | '！' | '？' | '…' | ':' | ';')
 }

@@ -8,15 +8,12 @@ use super::Context;
 use super::finish::Joined;
 use super::hashes::look_up;
 use super::parts::Part;
-use super::read::{EXAMPLES, Example, PartRecord};
+use super::read::{CONTAMINATED, EXAMPLES, Example, NAMED_FILES, PartRecord};
 use crate::dedup::{EXACT, Groups, NEAR};
 use crate::error::{Error, Result};
 use crate::report::{
     ClusterSize, CorpusReport, DuplicateExample, Duplicates, RuleReport, SideReport, SourceReport,
 };
-
-/// Contaminated documents that the report shows; all are counted.
-const SHOWN_CONTAMINATIONS: usize = 1000;
 
 /// Names under which duplicates are counted.
 const EXACT_RULE: &str = "duplicate";
@@ -70,12 +67,10 @@ impl<'a> Account<'a> {
                     let all = examples.entry(rule.clone()).or_default();
                     all.extend(those.iter().take(EXAMPLES - all.len()).cloned());
                 }
-                report.contaminated += done.contaminated.len() as u64;
-                let room = SHOWN_CONTAMINATIONS - report.contaminations.len();
-                report.contaminations.extend(done.contaminated.iter().take(room).cloned());
+                report.contaminated += done.counts.dropped.get(CONTAMINATED).copied().unwrap_or(0);
+                report.contaminations.extend(done.contaminated.iter().cloned());
             }
-            // More would be a second listing of the disk.
-            if record.inputs.len() as u64 != sum.files || sum.files > 1000 {
+            if record.inputs.len() as u64 != sum.files || sum.files > NAMED_FILES as u64 {
                 record.inputs.clear();
             }
             record.digest = format!("blake3:{}", keys.finalize().to_hex());

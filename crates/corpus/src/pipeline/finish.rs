@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, TokenType};
+use llama_pro_shards::{HASH_BYTES, HashesWriter, ShardRecord, ShardWriter, ShardsRecord, TokenType};
 use llama_pro_text::FimForm;
 use tempfile::NamedTempFile;
 
@@ -83,6 +83,33 @@ pub(super) fn source(context: &Context<'_>, index: usize, parts: &[TokenRecord])
     Ok(joined)
 }
 
+/// Removes the shards of an earlier run that this one does not write again: of a source that has gone or was renamed, or
+/// of a side that there no longer is.
+pub(super) fn remove_others(context: &Context<'_>, before: &ShardsRecord) -> Result<()> {
+    let sides = if context.recipe.split.validation > 0.0 { 2 } else { 1 };
+    let sources = || context.recipe.sources.iter();
+    let stays = |name: &str| {
+        sources().any(|source| SIDES[..sides].iter().any(|side| name == format!("{}-{side}", source.name)))
+    };
+    for shard in before.shards.iter().filter(|shard| !stays(&shard.name)) {
+        // Written by `prepare`, it is the name of a source and a side; anything else is not a file of ours.
+        let source = SIDES.iter().find_map(|side| shard.name.strip_suffix(side)?.strip_suffix('-'));
+        if source.is_none_or(|source| crate::prepare::check_name(source).is_err()) {
+            continue;
+        }
+        for extension in ["bin", "idx", "hashes", "documents.jsonl.zst"] {
+            let path = context.out.join(format!("{}.{extension}", shard.name));
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The tokens of one side of a part, read once from front to back. A map of the file would count as memory, part by
 /// part up to the size of the largest.
 struct PartTokens {
@@ -132,7 +159,7 @@ impl PartTokens {
     }
 }
 
-/// The last place of the shortest beginning of the order with at least `limit` tokens. 24 bytes of memory for each
+/// The last place of the shortest beginning of the order with at least `limit` tokens. 32 bytes of memory for each
 /// document of the source.
 fn last_of_sample(parts: &[TokenRecord], side: &str, limit: u64) -> Result<String> {
     let mut places = Vec::new();

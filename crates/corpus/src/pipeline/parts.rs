@@ -12,7 +12,7 @@ use crate::readers::{InputFile, Listing};
 use crate::source::{Environment, SourceKind};
 
 /// Changes whenever the same input gives other parts.
-const FORMAT: &str = "llama-pro corpus part 1";
+const FORMAT: &str = "llama-pro corpus part 2";
 
 /// Some consecutive files of one source.
 pub(super) struct Part {
@@ -118,7 +118,7 @@ pub(super) fn key(
     let json = |what| move |source| Error::Json { what, source };
     add(FORMAT.as_bytes());
     add(&serde_json::to_vec(&reading(&source.source)?).map_err(json("the source"))?);
-    add(&serde_json::to_vec(&source.filters).map_err(json("the filters"))?);
+    add(&serde_json::to_vec(&without_places(source)?["filters"]).map_err(json("the filters"))?);
     let near = recipe.dedup.near.as_ref().filter(|_| source.near_dedup);
     let rest = (&recipe.on_error, recipe.max_document_bytes, near, outside.benchmarks);
     add(&serde_json::to_vec(&rest).map_err(json("the recipe"))?);
@@ -139,6 +139,22 @@ pub(super) fn key(
     Ok(Keyed { key: hasher.finalize().to_hex()[..32].to_owned(), digests })
 }
 
+/// A source as it is written to outputs and enters keys: without the paths of its files, which decide nothing.
+pub(super) fn without_places(source: &CorpusSource) -> Result<serde_json::Value> {
+    let mut value =
+        serde_json::to_value(source).map_err(|source| Error::Json { what: "the source", source })?;
+    for (pointer, key) in [("/source", "path"), ("/filters/starcoder", "per-extension")] {
+        if let Some(object) = value.pointer_mut(pointer).and_then(serde_json::Value::as_object_mut)
+            && object.remove(key).is_some()
+            && key == "per-extension"
+        {
+            // That there is a table says which rules hold; its content is in the digest of the aids.
+            object.insert(key.to_owned(), true.into());
+        }
+    }
+    Ok(value)
+}
+
 /// The keys of a source that decide how a file is read, without those that decide which files are.
 fn reading(source: &SourceKind) -> Result<serde_json::Value> {
     let json = |source| Error::Json { what: "the source", source };
@@ -156,7 +172,7 @@ fn digest(file: &InputFile) -> Result<[u8; 32]> {
     if file.loss.is_some() {
         return Ok(*blake3::hash(&file.len.to_le_bytes()).as_bytes());
     }
-    file_digest(&file.path)
+    file_digest(&file.path())
 }
 
 /// Files whose content is no longer what was keyed.

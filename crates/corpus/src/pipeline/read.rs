@@ -21,8 +21,14 @@ pub(super) const EXAMPLES: usize = 3;
 /// Characters of an example.
 const EXCERPT: usize = 200;
 
-/// Files of a part that are named in the record of the shards.
-const NAMED_FILES: usize = 1000;
+/// Files of a source that are named in the record of the shards; more would be a second listing of the disk.
+pub(super) const NAMED_FILES: usize = 1000;
+
+/// Contaminated documents that the report shows; all are counted.
+const SHOWN_CONTAMINATIONS: usize = 1000;
+
+/// The rule of contaminated documents.
+pub(super) const CONTAMINATED: &str = "contaminated";
 
 /// The account of a part.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,6 +42,7 @@ pub(crate) struct PartRecord {
     pub(super) counts: Counts,
     pub(super) pii: PiiCounts,
     pub(super) examples: BTreeMap<String, Vec<Example>>,
+    /// The first contaminated documents.
     pub(super) contaminated: Vec<Contamination>,
     /// Band hashes per document.
     pub(super) bands: usize,
@@ -94,7 +101,7 @@ pub(super) fn part(context: &Context<'_>, part: &mut Part) -> Result<PartRecord>
         let mut record = fill(context, part, &keyed, temporary.path())?;
         let changed = parts::changed(part, &keyed);
         if !changed.is_empty() {
-            let place = part.listing.files[changed[0]].path.display().to_string();
+            let place = part.listing.files[changed[0]].path().display().to_string();
             if context.recipe.on_error == OnError::Stop {
                 return Err(Error::Changed { name: source.name.clone(), place });
             }
@@ -134,7 +141,7 @@ fn fill(context: &Context<'_>, part: &Part, keyed: &Keyed, dir: &Path) -> Result
         key: keyed.key.clone(),
         inputs: inputs
             .map(|(file, bytes)| InputRecord {
-                path: file.id.clone(),
+                path: file.id.to_string(),
                 bytes: file.len,
                 digest: digest(bytes),
             })
@@ -184,6 +191,10 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
         Item::Document(document) => document,
     };
     let source = &context.recipe.sources[part.source];
+    let mut document = document;
+    if let Err(against) = source.filters.convert(&mut document) {
+        return out(against.rule, false, document.id, against.detail, &document.text);
+    }
     let (text, nuls) = normalise(document.text);
     let mut document = Document { text, ..document };
     let bytes = document.text.len() as u64;
@@ -206,7 +217,7 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
     if let Some(found) = context.decontaminator.as_ref().and_then(|d| d.find(&document)) {
         let detail = format!("{} {}: {}", found.benchmark, found.item, found.text);
         let example = Example { id: document.id, detail, excerpt: excerpt(&document.text) };
-        return Ok(Outcome::Out { rule: "contaminated", failed: false, example, contamination: Some(found) });
+        return Ok(Outcome::Out { rule: CONTAMINATED, failed: false, example, contamination: Some(found) });
     }
     let pii = source.filters.replace_pii(&mut document.text);
     let mut bands = Vec::new();
@@ -219,6 +230,45 @@ fn one(context: &Context<'_>, part: &Part, minhash: Option<&MinHash>, item: Item
     let record = Stored::record(&head, &document.text)?;
     let lines = source.line_dedup.get().map_or_else(Vec::new, |rule| rule.hashes(&document.text));
     Ok(Outcome::Kept { stored: Stored { record, content, bands, lines }, text_bytes, nuls, pii })
+}
+
+/// What the report shows has been shown by the parts before, or is too much. All parts' records are in memory at once,
+/// so the rest of what they show is let go of.
+pub(super) struct Shown {
+    /// Files of each source.
+    files: Vec<usize>,
+    contaminations: usize,
+    source: usize,
+    examples: BTreeMap<String, usize>,
+}
+
+impl Shown {
+    pub(super) fn new(parts: &[Part]) -> Self {
+        let mut files = Vec::new();
+        for part in parts {
+            files.resize(files.len().max(part.source + 1), 0);
+            files[part.source] += part.listing.files.len();
+        }
+        Self { files, contaminations: 0, source: 0, examples: BTreeMap::new() }
+    }
+
+    /// Takes the parts in their order.
+    pub(super) fn trim(&mut self, source: usize, record: &mut PartRecord) {
+        if source != self.source {
+            (self.source, self.examples) = (source, BTreeMap::new());
+        }
+        for (rule, examples) in &mut record.examples {
+            let before = self.examples.entry(rule.clone()).or_default();
+            examples.truncate(EXAMPLES - *before);
+            *before += examples.len();
+        }
+        record.examples.retain(|_, examples| !examples.is_empty());
+        record.contaminated.truncate(SHOWN_CONTAMINATIONS - self.contaminations);
+        self.contaminations += record.contaminated.len();
+        if self.files[source] > NAMED_FILES {
+            record.inputs = Vec::new();
+        }
+    }
 }
 
 impl PartRecord {
@@ -235,7 +285,9 @@ impl PartRecord {
             Outcome::Out { rule, failed, example, contamination } => {
                 let map = if failed { &mut self.counts.failed } else { &mut self.counts.dropped };
                 *map.entry(rule.to_owned()).or_default() += 1;
-                if let Some(found) = contamination {
+                if let Some(found) = contamination
+                    && self.contaminated.len() < SHOWN_CONTAMINATIONS
+                {
                     self.contaminated.push(Contamination { id: example.id.clone(), found });
                 }
                 let examples = self.examples.entry(rule.to_owned()).or_default();

@@ -62,7 +62,8 @@ pub struct CorpusSource {
     /// Share of the training rows, relative to the other sources; 1. For the report, and for whoever trains.
     #[serde(default = "one")]
     pub weight: f64,
-    /// At most so many training tokens: whole documents, a fair sample by their hash. No limit.
+    /// Training tokens are taken until there are so many: whole documents, a fair sample by their hash, so that the last
+    /// one ends at this number or behind it. No limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
     /// Whether near duplicates are looked for among its documents; yes. Texts made from templates are all alike.

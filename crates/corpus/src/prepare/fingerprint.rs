@@ -43,7 +43,7 @@ fn digest(file: &InputFile) -> Result<[u8; 32]> {
     if file.loss.is_some() {
         return Ok(*blake3::hash(&file.len.to_le_bytes()).as_bytes());
     }
-    file_digest(&file.path)
+    file_digest(&file.path())
 }
 
 pub(crate) fn file_digest(path: &std::path::Path) -> Result<[u8; 32]> {

@@ -56,7 +56,7 @@ impl FilesSource {
         let exclude = patterns("exclude", &root, &self.exclude)?;
         let extensions: Vec<_> =
             self.extensions.iter().map(|e| e.trim_start_matches('.').to_ascii_lowercase()).collect();
-        let files = listing::walk(&root, true, on_error, |relative, _| {
+        let files = listing::walk(&root, "", true, on_error, |relative, _| {
             listing::extension(relative).is_some_and(|extension| extensions.contains(&extension))
                 && (self.include.is_empty() || matches(&include, relative))
                 && !matches(&exclude, relative)
@@ -114,7 +114,7 @@ impl<F: FnMut(&str, &str) -> Result<String, Loss>> Iterator for FileItems<F> {
         self.intake.one();
         let bytes = match file.loss {
             Some(loss) => Err(loss),
-            None => match read_capped(&file.path, self.max_file_bytes) {
+            None => match read_capped(&file.path(), self.max_file_bytes) {
                 Ok(bytes) => bytes.ok_or(Loss::TooLarge),
                 Err(error) => return Some(Err(error)),
             },
@@ -122,16 +122,17 @@ impl<F: FnMut(&str, &str) -> Result<String, Loss>> Iterator for FileItems<F> {
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|_| Loss::NotUtf8));
         Some(Ok(match text.and_then(|text| (self.convert)(&file.id, &text)) {
             Ok(text) => {
-                let language = listing::language(&file.path);
-                let meta = Meta { path: Some(file.id.clone()), language, ..Meta::default() };
-                Item::Document(Document { id: file.id, text, meta })
+                let language = listing::language(Path::new(&*file.id));
+                let id = String::from(file.id);
+                let meta = Meta { path: Some(id.clone()), language, ..Meta::default() };
+                Item::Document(Document { id, text, meta })
             }
             Err(Loss::TooLarge) => {
                 // It has grown since it was listed, where that was less.
                 let bytes = file.len.max(self.max_file_bytes.saturating_add(1));
-                Item::too_large(file.id, bytes, self.max_file_bytes, "max-file-bytes")
+                Item::too_large(file.id.into(), bytes, self.max_file_bytes, "max-file-bytes")
             }
-            Err(loss) => Item::lost(file.id, loss),
+            Err(loss) => Item::lost(file.id.into(), loss),
         }))
     }
 }

@@ -68,7 +68,7 @@ impl Paths {
             let path = environment.resolve(path);
             places.push(path.display().to_string());
             if path.is_dir() {
-                files.extend(listing::walk(&path, false, on_error, |_, id| {
+                files.extend(listing::walk(&path, "", false, on_error, |_, id| {
                     let id = id.to_ascii_lowercase();
                     suffixes.iter().any(|suffix| id.ends_with(suffix))
                 })?);
@@ -148,10 +148,11 @@ impl JsonItems {
                 let Some(file) = self.files.pop_front() else { return Ok(None) };
                 if let Some(loss) = file.loss {
                     self.intake.one();
-                    return Ok(Some(Item::lost(file.id, loss)));
+                    return Ok(Some(Item::lost(file.id.into(), loss)));
                 }
-                let reader = LineReader::open(&file.path, self.limits).inspect_err(|_| self.intake.one())?;
-                self.current = Some((file.id, reader));
+                let reader =
+                    LineReader::open(&file.path(), self.limits).inspect_err(|_| self.intake.one())?;
+                self.current = Some((file.id.into(), reader));
                 continue;
             };
             match reader.next_line(&mut self.buffer) {

@@ -5,26 +5,75 @@
 //! (a parent's `.gitignore`, git's global settings) has no say: the same folder gives the same corpus anywhere.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::WalkBuilder;
 
 use crate::document::{Loss, OnError};
 use crate::error::{Error, Result};
 
-/// A file that is going to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file that is going to be read: 40 bytes and its id, since a corpus may have many millions.
+#[derive(Clone, Debug)]
 pub(crate) struct InputFile {
     /// Path relative to the source's folder with `/`, or as the source defines it.
-    pub(crate) id: String,
-    pub(crate) path: PathBuf,
+    pub(crate) id: Box<str>,
+    place: Arc<Place>,
     /// Size in bytes when it was listed.
     pub(crate) len: u64,
     /// Set when the file is left out before it is opened.
     pub(crate) loss: Option<Loss>,
 }
 
+/// Where files lie, and how their ids come from their paths.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The id is `label` and the path below the folder.
+    Folder { folder: PathBuf, label: String },
+    /// One file, whose id does not say how it is written.
+    File { path: PathBuf, id: String },
+}
+
+impl InputFile {
+    fn new(place: &Arc<Place>, id: String, path: &Path, len: u64) -> Self {
+        let place = match Self::at(place, &id) == path {
+            true => place.clone(),
+            false => Arc::new(Place::File { path: path.to_owned(), id: id.clone() }),
+        };
+        Self { id: id.into(), place, len, loss: None }
+    }
+
+    fn at(place: &Place, id: &str) -> PathBuf {
+        match place {
+            Place::Folder { folder, label } => folder.join(id.strip_prefix(label.as_str()).unwrap_or(id)),
+            Place::File { path, .. } => path.clone(),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> PathBuf {
+        Self::at(&self.place, &self.id)
+    }
+}
+
+/// What paths are called in reports: there, where a file lies has no place.
+#[derive(Debug)]
+pub(crate) struct Names(Vec<Arc<Place>>);
+
+impl Names {
+    /// The id that a file of the listing would have; the file name of any other.
+    pub(crate) fn of(&self, path: &Path) -> String {
+        let id = self.0.iter().find_map(|place| match &**place {
+            Place::Folder { folder, label } => {
+                path.strip_prefix(folder).ok().map(|rest| format!("{label}{}", slashed(rest)))
+            }
+            Place::File { path: one, id } => (one == path).then(|| id.clone()),
+        });
+        id.unwrap_or_else(|| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+}
+
 /// Everything a source reads, and what to call it in messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Listing {
     pub(crate) place: String,
     pub(crate) files: Vec<InputFile>,
@@ -33,6 +82,18 @@ pub(crate) struct Listing {
 impl Listing {
     pub(crate) fn none(place: String) -> Self {
         Self { place, files: Vec::new() }
+    }
+
+    /// How errors about its files name them.
+    pub(crate) fn names(&self) -> Names {
+        let mut places: Vec<Arc<Place>> = Vec::new();
+        for file in &self.files {
+            // Files of one place come one after the other.
+            if !places.last().is_some_and(|last| Arc::ptr_eq(last, &file.place)) {
+                places.push(file.place.clone());
+            }
+        }
+        Names(places)
     }
 
     /// Marks files above the limit; they are counted, never opened.
@@ -58,9 +119,11 @@ impl Listing {
     }
 }
 
-/// All plain files under `root` that `.gitignore` leaves (when `gitignore`) and `wanted` takes, sorted by path.
+/// All plain files under `root` that `.gitignore` leaves (when `gitignore`) and `wanted` takes, sorted by path. Their
+/// ids begin with `label`.
 pub(crate) fn walk(
     root: &Path,
+    label: &str,
     gitignore: bool,
     on_error: OnError,
     wanted: impl Fn(&Path, &str) -> bool,
@@ -79,18 +142,24 @@ pub(crate) fn walk(
         .git_ignore(gitignore)
         .require_git(false)
         .build();
+    let place = Arc::new(Place::Folder { folder: root.to_owned(), label: label.to_owned() });
     let mut files = Vec::new();
+    let skip = |source: ignore::Error| {
+        let error = Error::Walk { path: root.to_owned(), source };
+        if on_error == OnError::Stop {
+            return Err(error);
+        }
+        tracing::warn!("skipped: {error}");
+        let id = unreadable(root, &error);
+        let mut file = InputFile::new(&place, format!("{label}{id}"), &root.join(&id), 0);
+        file.loss = Some(Loss::Unreadable);
+        Ok(file)
+    };
     for entry in walker {
         let entry = match entry {
             Ok(entry) => entry,
             Err(source) => {
-                let error = Error::Walk { path: root.to_owned(), source };
-                if on_error == OnError::Stop {
-                    return Err(error);
-                }
-                tracing::warn!("skipped: {error}");
-                let id = unreadable(root, &error);
-                files.push(InputFile { path: root.join(&id), id, len: 0, loss: Some(Loss::Unreadable) });
+                files.push(skip(source)?);
                 continue;
             }
         };
@@ -100,11 +169,15 @@ pub(crate) fn walk(
         let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
         let id = slashed(relative);
         if wanted(relative, &id) {
-            let len = entry.metadata().map_err(|source| Error::Walk { path: root.to_owned(), source })?.len();
-            files.push(InputFile { id, path: entry.into_path(), len, loss: None });
+            // It may be gone since the folder was listed.
+            files.push(match entry.metadata() {
+                Ok(metadata) => InputFile::new(&place, format!("{label}{id}"), entry.path(), metadata.len()),
+                Err(source) => skip(source)?,
+            });
         }
     }
-    files.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.path.cmp(&b.path)));
+    files.sort_by(|a, b| a.id.cmp(&b.id).then_with(|| a.path().cmp(&b.path())));
+    files.shrink_to_fit();
     Ok(files)
 }
 
@@ -127,7 +200,8 @@ pub(crate) fn single(path: &Path) -> Result<InputFile> {
     }
     let id =
         path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
-    Ok(InputFile { id, path: path.to_owned(), len: metadata.len(), loss: None })
+    let place = Arc::new(Place::File { path: path.to_owned(), id: id.clone() });
+    Ok(InputFile::new(&place, id, path, metadata.len()))
 }
 
 /// The extension in lower case, without the dot.
@@ -141,8 +215,34 @@ pub(crate) fn language(path: &Path) -> Option<String> {
     let name = match extension.as_str() {
         "py" | "pyi" => "python",
         "rs" => "rust",
-        "js" | "mjs" | "cjs" => "javascript",
-        "ts" => "typescript",
+        "js" | "mjs" | "cjs" | "jsx" => "javascript",
+        "ts" | "tsx" | "mts" | "cts" => "typescript",
+        "yml" => "yaml",
+        "cs" => "c#",
+        "fs" | "fsi" | "fsx" => "f#",
+        "kt" | "kts" => "kotlin",
+        "asm" | "s" | "nasm" => "assembly",
+        "x68" => "motorola 68k assembly",
+        "wat" | "wast" => "webassembly",
+        "erl" | "hrl" => "erlang",
+        "ex" | "exs" => "elixir",
+        "pl" | "pm" => "perl",
+        "smt2" => "smt",
+        "gv" | "dot" => "graphviz (dot)",
+        "owl" => "web ontology language",
+        "man" => "roff",
+        "ml" | "mli" => "ocaml",
+        "clj" | "cljs" | "cljc" => "clojure",
+        "el" => "emacs lisp",
+        "lisp" | "cl" => "common lisp",
+        "scm" => "scheme",
+        "rkt" => "racket",
+        "ps1" | "psm1" => "powershell",
+        "pas" => "pascal",
+        "adb" | "ads" => "ada",
+        "sv" => "systemverilog",
+        "vhd" => "vhdl",
+        "proto" => "protocol buffer",
         "c" | "h" => "c",
         "cpp" | "cc" | "cxx" | "hpp" | "hh" => "c++",
         "hs" => "haskell",
@@ -159,7 +259,7 @@ pub(crate) fn language(path: &Path) -> Option<String> {
         "ipynb" => "jupyter-notebook",
         "md" | "markdown" => "markdown",
         "txt" => "text",
-        "html" | "htm" => "html",
+        "html" | "htm" | "xhtml" => "html",
         "sh" | "bash" => "shell",
         "rb" => "ruby",
         "m" => "matlab",
@@ -171,4 +271,62 @@ pub(crate) fn language(path: &Path) -> Option<String> {
 fn slashed(relative: &Path) -> String {
     let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     parts.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names are Linguist's, as The Stack has them.
+    #[test]
+    fn extensions_stand_for_the_names_that_rules_use() {
+        for (path, name) in [
+            ("a.yml", "yaml"),
+            ("a.YAML", "yaml"),
+            ("a.cs", "c#"),
+            ("a.kt", "kotlin"),
+            ("a.asm", "assembly"),
+            ("a.wat", "webassembly"),
+            ("a.erl", "erlang"),
+            ("a.ex", "elixir"),
+            ("a.fs", "f#"),
+            ("a.pl", "perl"),
+            ("a.smt2", "smt"),
+            ("a.gv", "graphviz (dot)"),
+            ("a.go", "go"),
+            ("a.json", "json"),
+        ] {
+            assert_eq!(language(Path::new(path)).as_deref(), Some(name), "{path}");
+        }
+        assert_eq!(language(Path::new("Makefile")), None);
+    }
+
+    #[test]
+    fn a_file_that_goes_while_the_folder_is_listed_is_an_error_or_counted() {
+        for on_error in [OnError::Stop, OnError::Skip] {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["a.py", "b.py", "c.py"] {
+                std::fs::write(dir.path().join(name), name).unwrap();
+            }
+            let walked = walk(dir.path(), "label/", true, on_error, |relative, id| {
+                if id == "b.py" {
+                    std::fs::remove_file(dir.path().join(relative)).unwrap();
+                }
+                true
+            });
+            if on_error == OnError::Stop {
+                assert!(walked.err().unwrap().to_string().contains("b.py"));
+                continue;
+            }
+            let files = walked.unwrap();
+            let found: Vec<_> = files.iter().map(|file| (&*file.id, file.len, file.loss)).collect();
+            assert_eq!(
+                found,
+                [("label/a.py", 4, None), ("label/b.py", 0, Some(Loss::Unreadable)), ("label/c.py", 4, None)]
+            );
+            let names = Listing { place: String::new(), files }.names();
+            assert_eq!(names.of(&dir.path().join("x/y.py")), "label/x/y.py");
+            assert_eq!(names.of(Path::new("/elsewhere/z.py")), "z.py");
+        }
+    }
 }

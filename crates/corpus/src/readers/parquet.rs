@@ -2,18 +2,18 @@
 //!
 //! Only the columns that the recipe names are read and decompressed, row group by row group, page by page. String,
 //! large string and string view are one thing in the file (byte arrays that say they are UTF-8); binary columns are
-//! taken when they hold UTF-8.
+//! taken when they hold UTF-8. All are read as bytes: the library's own conversion gives up a whole file for one text
+//! that is not what its column says.
+
+mod rows;
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -24,6 +24,7 @@ use super::template::Template;
 use crate::document::{Document, Intake, Item, Items, Loss, OnError, Raw};
 use crate::error::{Error, Result};
 use crate::source::Environment;
+use rows::Rows;
 
 /// Parquet files, one document per row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,9 +60,6 @@ const fn default_max_ratio() -> u64 {
 
 /// Decompressed bytes of a column chunk that need no justification.
 const FREE_BYTES: u64 = 64 << 20;
-
-/// Rows decoded at a time: with the largest allowed documents still less than a gigabyte.
-const BATCH_ROWS: usize = 32;
 
 impl ParquetSource {
     pub(crate) fn check(&self) -> Result<()> {
@@ -105,7 +103,7 @@ struct RowItems {
 struct Open {
     id: String,
     path: PathBuf,
-    rows: RowIter<'static>,
+    rows: Rows,
     row: u64,
     expected: u64,
 }
@@ -117,7 +115,7 @@ impl RowItems {
                 let Some(file) = self.files.pop_front() else { return Ok(None) };
                 if let Some(loss) = file.loss {
                     self.intake.one();
-                    return Ok(Some(Item::lost(file.id, loss)));
+                    return Ok(Some(Item::lost(file.id.into(), loss)));
                 }
                 self.current = Some(self.open(file).inspect_err(|_| self.intake.one())?);
                 continue;
@@ -160,16 +158,15 @@ impl RowItems {
     }
 
     fn open(&self, file: InputFile) -> Result<Open> {
-        let path = file.path;
+        let path = file.path();
         let opened = File::open(&path).map_err(Error::io("read", &path))?;
         let reader = guard(&path, || SerializedFileReader::new(opened))?;
         let metadata = reader.metadata();
         let schema = metadata.file_metadata().schema();
         let wanted = self.selection.wanted();
-        let there: Vec<Arc<Type>> =
-            schema.get_fields().iter().filter(|f| wanted.iter().any(|w| w == f.name())).cloned().collect();
+        let there = |name: &str| wanted.iter().any(|wanted| wanted == name);
         let fault = |message| Error::Parquet { path: path.clone(), message };
-        if there.is_empty() {
+        if !schema.get_fields().iter().any(|field| there(field.name())) {
             let names: Vec<_> = schema.get_fields().iter().map(|f| f.name()).take(12).collect();
             let message =
                 format!("none of the columns {}; the file has: {}", wanted.join(", "), names.join(", "));
@@ -191,10 +188,8 @@ impl RowItems {
             }
         }
         let expected = metadata.file_metadata().num_rows() as u64;
-        let projection = Type::group_type_builder(schema.name()).with_fields(there).build();
-        let projection = projection.map_err(|error| fault(error.to_string()))?;
-        let rows = guard(&path, || RowIter::from_file_into(Box::new(reader)).project(Some(projection)))?;
-        Ok(Open { id: file.id, path, rows: rows.with_batch_size(BATCH_ROWS), row: 0, expected })
+        let rows = guard(&path, || Rows::new(reader, wanted))?;
+        Ok(Open { id: file.id.into(), path, rows, row: 0, expected })
     }
 }
 
@@ -210,8 +205,20 @@ impl Iterator for RowItems {
 fn guard<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
     let fault = |message| Error::Parquet { path: path.to_owned(), message };
     match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|error| fault(error.to_string())),
+        Ok(result) => result.map_err(|error| fault(short(&error))),
         Err(_) => Err(fault("its pages contradict each other".to_owned())),
+    }
+}
+
+/// Characters of a message of the library, which may hold a whole cell.
+const MESSAGE: usize = 200;
+
+/// The beginning of a message, on one line.
+fn short(error: &parquet::errors::ParquetError) -> String {
+    let message = error.to_string().replace(char::is_control, " ");
+    match message.char_indices().nth(MESSAGE) {
+        None => message,
+        Some((end, _)) => format!("{} …", &message[..end]),
     }
 }
 

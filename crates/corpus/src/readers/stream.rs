@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Decompressed bytes that need no justification, whatever the ratio.
 const FREE_BYTES: u64 = 64 << 20;
 
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Limits of a [`LineReader`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -75,7 +78,8 @@ impl LineReader {
         Error::Line { path: self.path.clone(), line: self.line, loss, message }
     }
 
-    /// Fills `line` with the next line and its line feed, if it has one; false at the end of the file. After a line
+    /// Fills `line` with the next line and its line feed, if it has one, without a byte order mark at the beginning of the
+    /// file; false at the end of the file. After a line
     /// that is too long, and only then, the next call goes on with the line after it.
     pub(crate) fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool> {
         let limit = self.limits.max_line_bytes;
@@ -88,6 +92,9 @@ impl LineReader {
             return Ok(false);
         }
         self.line += 1;
+        if self.line == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         if line.len() as u64 > limit {
             self.within_long_line = !line.ends_with(b"\n");
             let message = format!("line longer than {limit} bytes ({})", self.limits.key);
@@ -104,8 +111,8 @@ impl LineReader {
             Some(_) => Error::Decompress { path: path.clone(), read: 0, source },
             None => Error::Io { action: "read", path: path.clone(), source },
         };
-        if self.reader.fill_buf().map_err(fault)?.starts_with(b"\xef\xbb\xbf") {
-            self.reader.consume(3);
+        if self.reader.fill_buf().map_err(fault)?.starts_with(BYTE_ORDER_MARK) {
+            self.reader.consume(BYTE_ORDER_MARK.len());
         }
         Ok(self.reader.fill_buf().map_err(fault)?.trim_ascii_start().first().copied())
     }

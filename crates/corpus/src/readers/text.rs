@@ -88,7 +88,7 @@ impl TextSource {
     pub(crate) fn list(&self, environment: &Environment, on_error: OnError) -> Result<Listing> {
         let path = environment.resolve(&self.path);
         let files = if path.is_dir() {
-            listing::walk(&path, false, on_error, |relative, _| {
+            listing::walk(&path, "", false, on_error, |relative, _| {
                 let extension = listing::extension(relative);
                 extension.is_some_and(|extension| ["txt", "md", "tex"].contains(&extension.as_str()))
             })?
@@ -137,8 +137,12 @@ impl TextItems {
                         Ok(true) => {}
                         Ok(false) => self.current = None,
                         Err(error) => {
-                            // What was not finished before the damage is not a document.
-                            self.current = None;
+                            // What was not finished before the damage is not a document. After a long line others
+                            // may come, unless the file is one.
+                            match matches!(error, Error::Line { .. }) && self.source.split != Split::File {
+                                true => cutter.lose(),
+                                false => self.current = None,
+                            }
                             self.intake.one();
                             return Err(error);
                         }
@@ -147,7 +151,7 @@ impl TextItems {
                 None => match self.files.pop_front() {
                     Some(file) if file.loss.is_some() => {
                         self.intake.one();
-                        return Ok(Some(Item::lost(file.id, file.loss.unwrap_or(Loss::Unreadable))));
+                        return Ok(Some(Item::lost(file.id.into(), file.loss.unwrap_or(Loss::Unreadable))));
                     }
                     Some(file) => match Cutter::open(file, &self.source) {
                         Ok(cutter) => self.current = Some(cutter),
@@ -205,6 +209,8 @@ struct Cutter {
     first_line: u64,
     /// It is already longer than allowed; its bytes are not kept.
     oversized: bool,
+    /// It holds a line that was too long and is counted already; what is left of it is passed over.
+    lost: bool,
     /// The line before was blank, or there was none.
     after_blank: bool,
 }
@@ -219,12 +225,13 @@ impl Cutter {
             max_ratio: u64::MAX,
         };
         Ok(Self {
-            reader: LineReader::open(&file.path, limits)?,
-            file_id: file.id,
+            reader: LineReader::open(&file.path(), limits)?,
+            file_id: file.id.into(),
             line: Vec::new(),
             pending: Vec::new(),
             first_line: 1,
             oversized: false,
+            lost: false,
             after_blank: true,
         })
     }
@@ -249,6 +256,12 @@ impl Cutter {
         Ok(true)
     }
 
+    /// Gives up the document of which a line could not be read.
+    fn lose(&mut self) {
+        self.pending.clear();
+        (self.oversized, self.lost, self.after_blank) = (false, true, false);
+    }
+
     /// Adds the line to the document; of an oversized one only the last `tail` bytes are kept.
     fn append(&mut self, source: &TextSource, tail: usize) {
         if !self.oversized && self.pending.trim_ascii().is_empty() {
@@ -267,6 +280,10 @@ impl Cutter {
 
     /// Ends a document: `bytes` is all of it, unless it was oversized.
     fn emit(&mut self, bytes: Vec<u8>, source: &TextSource, ready: &mut VecDeque<Chunk>) {
+        if std::mem::take(&mut self.lost) {
+            self.oversized = false;
+            return;
+        }
         let oversized = std::mem::take(&mut self.oversized) || bytes.len() as u64 > source.max_document_bytes;
         let id = match source.split {
             Split::File => self.file_id.clone(),

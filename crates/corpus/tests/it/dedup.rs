@@ -5,9 +5,33 @@ use std::collections::BTreeSet;
 use llama_pro_corpus::{Dedup, MinHash, Near, clusters, optimal_bands};
 use proptest::prelude::*;
 
-/// The word 5-grams of BigCode's definition.
+/// Han, kana and Thai by their main blocks: all that the texts here have.
+fn stands_alone(c: char) -> bool {
+    ('\u{0e00}'..='\u{0e7f}').contains(&c) || ('\u{3041}'..='\u{9fff}').contains(&c)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Each letter of a script without spaces set apart from the letters beside it.
+fn set_apart(text: &str) -> String {
+    let mut spaced = String::new();
+    let mut before: Option<char> = None;
+    for c in text.chars() {
+        if before.is_some_and(|b| is_word(b) && is_word(c) && (stands_alone(b) || stands_alone(c))) {
+            spaced.push(' ');
+        }
+        spaced.push(c);
+        before = Some(c);
+    }
+    spaced
+}
+
+/// The word 5-grams of BigCode's definition, with the letters of all scripts.
 fn shingles(text: &str) -> BTreeSet<String> {
-    let words: Vec<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+    let spaced = set_apart(text);
+    let words: Vec<&str> = spaced.split(|c: char| !is_word(c)).collect();
     words.windows(5).map(|window| window.join(" ")).collect()
 }
 
@@ -90,6 +114,51 @@ fn pairs_are_found_as_often_as_the_curve_says() {
     assert!(expected[1] > 130.0 && expected[0] < 75.0, "{expected:?}");
 }
 
+/// A text of words in one script, as many of them drawn anew as asked for.
+fn written(script: &str, seed: u64, words: usize, change_one_in: u64) -> (String, String) {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u32
+    };
+    let word = |next: &mut dyn FnMut() -> u32| -> String {
+        let (first, letters, length, after) = match script {
+            "han" => (0x4e00, 3000, 1, ""),
+            "kana" => (0x3041, 80, 1, ""),
+            "thai" => (0x0e01, 46, 1, ""),
+            "cyrillic" => (0x430, 32, 6, " "),
+            "greek" => (0x3b1, 24, 5, " "),
+            _ => (0x61, 26, 5, " "),
+        };
+        let letter = |at: u32| char::from_u32(first + at % letters).unwrap();
+        (0..length).map(|_| letter(next())).collect::<String>() + after
+    };
+    let (mut a, mut b) = (String::new(), String::new());
+    for i in 0..words {
+        let one = word(&mut next);
+        a.push_str(&one);
+        let changed = u64::from(next()) % change_one_in == 0;
+        b.push_str(&if changed { word(&mut next) } else { one });
+        if i % 20 == 19 {
+            a.push_str("。\n");
+            b.push_str("。\n");
+        }
+    }
+    (a, b)
+}
+
+#[test]
+fn texts_in_any_script_are_near_to_their_like_and_to_no_other() {
+    let dedup = Dedup { exact: false, near: Some(Near::default()), ..Dedup::default() };
+    for script in ["latin", "cyrillic", "greek", "han", "kana", "thai"] {
+        let (a, b) = written(script, 1, 600, 200);
+        let other = written(script, 2, 600, 200).0;
+        assert!(jaccard(&a, &b) > 0.9 && jaccard(&a, &other) < 0.2, "{script}");
+        let mixed = format!("int main() {{ return 0; }} {other}");
+        assert_eq!(clusters(&[&a, &other, &b, &mixed], &dedup).unwrap(), [0, 1, 0, 1], "{script}");
+    }
+}
+
 #[test]
 fn short_documents_are_near_only_to_their_like() {
     let texts = ["a b", "c d", "a  b", "a b", "", "x", "x", "a b c d"];
@@ -102,7 +171,7 @@ fn short_documents_are_near_only_to_their_like() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::cases::cases(40))]
 
     #[test]
     fn neither_threads_nor_memory_change_the_clusters(seed: u64, n in 2usize..60) {
@@ -124,7 +193,16 @@ proptest! {
     }
 
     #[test]
-    fn a_signature_depends_on_the_set_of_shingles(text in "[a-c_ .,\n]{0,200}") {
+    fn letters_of_scripts_without_spaces_are_words(text in "[ab中文がไ,。 é_яб🦀]{0,40}") {
+        let minhash = MinHash::new(&Near::default());
+        prop_assert_eq!(minhash.signature(&text), minhash.signature(&set_apart(&text)), "{:?}", text);
+        // Which white space or punctuation it is does not matter.
+        let lines = text.replace([' ', '。', '🦀'], "\n");
+        prop_assert_eq!(minhash.signature(&text), minhash.signature(&lines), "{:?}", text);
+    }
+
+    #[test]
+    fn a_signature_depends_on_the_set_of_shingles(text in "[a-c_ .,\né中文я]{0,200}") {
         let minhash = MinHash::new(&Near::default());
         // Repeated with its last four words before it, every shingle is one of the first copy or of the seam; a
         // third copy adds none.

@@ -3,17 +3,21 @@
 
 mod bad_input;
 mod cargo_sources;
+mod cases;
 mod compressed;
 mod dedup;
 mod evaluator;
 mod fim;
+mod fuzz;
 mod instructions;
 mod lines;
 mod math;
 mod outside;
 mod parquet;
 mod pipeline;
+mod places;
 mod prepare;
 mod readers;
+mod recipes;
 mod solvers;
 mod support;

@@ -1,15 +1,71 @@
 //! Parquet: columns of every string type as pyarrow 25 writes them, and files that are damaged.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use llama_pro_corpus::Error;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use super::pipeline::run;
 use super::support::{folder, read, texts};
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{name}.parquet"));
     std::fs::read(path).unwrap()
+}
+
+/// A file of columns that say they are UTF-8, in row groups of three; rows are what the columns hold.
+pub(crate) fn parquet(names: &[&str], rows: &[Vec<&[u8]>]) -> Vec<u8> {
+    let columns: String = names.iter().map(|name| format!("required binary {name} (UTF8); ")).collect();
+    let schema = Arc::new(parse_message_type(&format!("message schema {{ {columns} }}")).unwrap());
+    let mut file = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::default()).unwrap();
+    for rows in rows.chunks(3) {
+        let mut group = writer.next_row_group().unwrap();
+        for column in 0..names.len() {
+            let cells: Vec<ByteArray> = rows.iter().map(|row| row[column].to_vec().into()).collect();
+            let mut writer = group.next_column().unwrap().unwrap();
+            writer.typed::<ByteArrayType>().write_batch(&cells, None, None).unwrap();
+            writer.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn a_cell_that_is_no_text_costs_one_document() {
+    let bad = [b"\xff\xfe".as_slice(), &[0xc3; 5000]].concat();
+    let texts: Vec<String> = (0..8).map(|i| format!("row {i}")).collect();
+    let rows = |bad_row: usize, bad_column: usize| -> Vec<Vec<&[u8]>> {
+        let cell =
+            |row: usize, column: usize, text: &'static str| match (row, column) == (bad_row, bad_column) {
+                true => bad.as_slice(),
+                false if column == 1 => texts[row].as_bytes(),
+                false => text.as_bytes(),
+            };
+        (0..8).map(|row| vec![cell(row, 0, "p.py"), cell(row, 1, ""), cell(row, 2, "python")]).collect()
+    };
+    for bad_row in 0..8 {
+        for (bad_column, whole) in [(0, 7), (1, 7), (2, 7), (9, 8)] {
+            let file = parquet(&["path", "content", "lang"], &rows(bad_row, bad_column));
+            let dir = folder(&[("p/a.parquet", &file)]);
+            let toml =
+                "kind = \"parquet\"\npath = \"p\"\nfields = { path = \"path\", language = \"lang\" }\n";
+            let (documents, counts) = read(toml, dir.path()).unwrap();
+            let expected: Vec<&str> =
+                (0..8).filter(|&i| whole == 8 || i != bad_row).map(|i| texts[i].as_str()).collect();
+            assert_eq!(super::support::texts(&documents), expected, "{bad_row} {bad_column}");
+            assert!(documents.iter().all(|d| d.meta.language.as_deref() == Some("python")));
+            assert_eq!(counts.failed.get("not-utf8").copied().unwrap_or(0), 8 - whole);
+        }
+    }
+    // A column that nothing asks for may hold anything.
+    let dir = folder(&[("p/a.parquet", &parquet(&["path", "content", "lang"], &rows(3, 0)))]);
+    assert_eq!(read("kind = \"parquet\"\npath = \"p\"\n", dir.path()).unwrap().0.len(), 8);
 }
 
 const STACK: &str = "kind = \"parquet\"\npath = \"p\"\n[fields]\npath = \"max_stars_repo_path\"\n\

@@ -32,7 +32,7 @@ pub(crate) fn run(toml: &str, dir: &Path) -> Result<Corpus, Error> {
 }
 
 /// Every file of the output folder but the work folder.
-fn outputs(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn outputs(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir.join("out")).unwrap().map(|entry| entry.unwrap().path());
     let files = entries.filter(|path| path.is_file());
     files
@@ -57,7 +57,7 @@ fn pieces(dir: &Path) -> BTreeMap<String, SystemTime> {
     all
 }
 
-fn texts(dir: &Path, shard: &str) -> Vec<String> {
+pub(crate) fn texts(dir: &Path, shard: &str) -> Vec<String> {
     let (shard, tokenizer) = (TokenShard::open(&dir.join("out").join(shard)).unwrap(), tokenizer(300));
     (0..shard.n_documents()).map(|i| tokenizer.decode(&shard.document(i)).unwrap()).collect()
 }
@@ -240,6 +240,31 @@ fn a_change_redoes_what_it_concerns_and_nothing_else() {
 }
 
 #[test]
+fn a_source_that_goes_takes_its_shards_along() {
+    let dir = two_sources();
+    run(TWO, dir.path()).unwrap();
+    // Files of others stay, also those whose names look like ours.
+    write(dir.path(), "out/web-notes.txt", b"mine");
+    write(dir.path(), "out/other-train.bin", b"mine");
+    let one = TWO.split("[[sources]]\nname = \"web\"").next().unwrap().replace("0.2", "0.0");
+    run(&one, dir.path()).unwrap();
+    let left: Vec<String> = outputs(dir.path()).into_keys().collect();
+    let expected = [
+        ".lock",
+        "code-train.bin",
+        "code-train.documents.jsonl.zst",
+        "code-train.hashes",
+        "code-train.idx",
+        "other-train.bin",
+        "report.html",
+        "report.json",
+        "shards.json",
+        "web-notes.txt",
+    ];
+    assert_eq!(left, expected);
+}
+
+#[test]
 fn a_limit_on_tokens_takes_the_same_sample_as_pretraining_would() {
     let dir = two_sources();
     let jsonl = "kind = \"jsonl\"\npath = \"web.jsonl\"\n";
@@ -272,6 +297,10 @@ fn a_limit_on_tokens_takes_the_same_sample_as_pretraining_would() {
     assert_eq!(found, expected);
     let left_out = corpus.report.sources[0].documents.dropped["over-max-tokens"];
     assert_eq!(left_out, prepared.manifest.train.left_out);
+    // At least so many, and with one document less there would be fewer.
+    let tokens = corpus.report.sources[0].train.tokens;
+    let longest = (0..shard.n_documents()).map(|i| shard.document(i).len() as u64).max().unwrap();
+    assert!((1500..1500 + longest).contains(&tokens), "{tokens}");
 }
 
 #[test]
@@ -332,6 +361,12 @@ fn one_process_at_a_time_and_recipes_that_cannot_be_are_refused() {
         ("part-bytes = 2000", "part-bytes = 0", "part-bytes"),
         ("[dedup.near]", "[dedup.near]\nthreshold = 1.5", "dedup.near.threshold"),
         ("[dedup.near]", "[dedup.near]\nbands = 5000", "dedup.near.bands"),
+        ("[dedup.near]", "[dedup.near]\nrows = 0", "dedup.near.rows: expected 1 to 4096, found 0"),
+        (
+            "[dedup.near]",
+            "[dedup.near]\npermutations = 5000",
+            "dedup.near.permutations: expected 1 to 4096, found 5000",
+        ),
     ] {
         let error = run(&TWO.replace(from, to), dir.path()).err().unwrap().to_string();
         assert!(error.contains(says), "{error}");

@@ -186,6 +186,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::cases(256))]
+
         /// A hit is what was put in for exactly this piece, whatever else was put in and wherever it stood.
         #[test]
         fn hits_are_never_wrong(

@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(600))]
+        #![proptest_config(crate::cases::cases(600))]
         #[test]
         fn both_ways_equal_the_definition(
             choices in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),

@@ -55,6 +55,8 @@ pub(super) enum Scheme {
         pattern: Option<Pattern>,
         /// Unicode normalization that leaves ASCII alone comes first.
         normalized: bool,
+        /// A space is put before every text that is pre-tokenised, also before one that continues another.
+        prefixed: bool,
     },
 }
 
@@ -90,7 +92,11 @@ impl Source<'_> {
                 if let Some(other) = normalizers.iter().find(|normalizer| !known(normalizer)) {
                     return Err(format!("the normalizer {} is not known", kind(other)));
                 }
-                Ok(Scheme::Bytes { pattern: pattern(&pre_tokenizers), normalized: !normalizers.is_empty() })
+                Ok(Scheme::Bytes {
+                    pattern: pattern(&pre_tokenizers),
+                    normalized: !normalizers.is_empty(),
+                    prefixed: pre_tokenizers.iter().any(|part| puts_a_space(part)),
+                })
             }
             Some(other) => Err(format!("the pre-tokenizer {other} is not known")),
         }
@@ -179,6 +185,17 @@ fn metaspace(value: &Value) -> Reason<Prefix> {
     }
     let never = value["add_prefix_space"] == false || value["prepend_scheme"] == "never";
     Ok(if never { Prefix::Never } else { Prefix::UnlessThere })
+}
+
+/// Whether a pre-tokenizer puts a space before a text; both do unless they say that they do not.
+fn puts_a_space(pre_tokenizer: &Value) -> bool {
+    match kind(pre_tokenizer) {
+        "ByteLevel" => pre_tokenizer["add_prefix_space"] != false,
+        "Metaspace" => {
+            pre_tokenizer["add_prefix_space"] != false && pre_tokenizer["prepend_scheme"] != "never"
+        }
+        _ => false,
+    }
 }
 
 /// The pattern of the pre-tokenizers before and in the last, `ByteLevel`, if it is known.

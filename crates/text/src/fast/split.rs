@@ -232,7 +232,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(crate::cases::cases(2000))]
         /// Characters that matter to the patterns, in every order.
         #[test]
         fn pieces_equal_the_engine(

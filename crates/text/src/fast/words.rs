@@ -178,6 +178,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::cases(256))]
+
         #[test]
         fn cuts_equal_the_definition(
             merges in prop::collection::vec(("[ab▁é世]{1,2}", "[ab▁é世]{1,2}"), 0..8),
