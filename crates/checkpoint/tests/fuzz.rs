@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../corpus/tests/it/cases.rs"]
+mod cases;
 mod support;
 
 use std::path::Path;
@@ -69,7 +71,7 @@ fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, Vec<u8>)>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..cases::cases(1500) })]
 
     /// And whatever is accepted, the reference implementation accepts and reads the same.
     #[test]

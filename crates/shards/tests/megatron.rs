@@ -1,6 +1,8 @@
 //! The files, against a second reader written from the table of the format and nothing else.
 #![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+#[path = "../../corpus/tests/it/cases.rs"]
+mod cases;
 mod common;
 
 use std::fs;
@@ -106,7 +108,7 @@ fn token_type_follows_the_vocabulary() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases::cases(64))]
     #[test]
     fn both_readers_return_what_was_written(
         documents in prop::collection::vec(prop::collection::vec(0u32..60_000, 0..20), 0..20),
@@ -150,7 +152,7 @@ fn open_changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases::cases(2000))]
     #[test]
     fn damaged_files_never_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
