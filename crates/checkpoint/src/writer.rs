@@ -118,9 +118,9 @@ impl FolderWriter {
         self.small(name, &mut bytes)
     }
 
-    /// Writes all tensors: `model.safetensors` (or what [`Weights`] names), or shards with their index. Shards that an earlier run left in
-    /// the partial folder are kept when they hold exactly the bytes that would be written. `progress` is called
-    /// on this thread with the number of bytes done since its last call. To be called once.
+    /// Writes all tensors: `model.safetensors` (or what [`Weights`] names), or shards with their index. Shards that an
+    /// earlier run left in the partial folder are kept when they hold exactly the bytes that would be written.
+    /// `progress` is called on this thread with the number of bytes done since its last call. To be called once.
     pub fn tensors(&mut self, tensors: Vec<Tensor<'_>>, progress: &dyn Fn(u64)) -> Result<()> {
         let out = self.folder.out().to_path_buf();
         if self.has_tensors {

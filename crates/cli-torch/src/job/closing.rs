@@ -2,6 +2,7 @@
 
 use llama_pro_checkpoint::cost::flops_per_token;
 use llama_pro_cli::{output, progress};
+use llama_pro_run::RunFolder;
 use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer, trained_parts};
 
 use crate::rate;
@@ -9,6 +10,12 @@ use crate::rate;
 /// A named fact.
 pub(crate) fn line(name: &str, text: impl std::fmt::Display) {
     println!("  {name:<18} {text}");
+}
+
+/// A run that was stopped with everything up to `step` of `steps` saved: how `command` goes on with it.
+pub(crate) fn pause(command: &str, run: &RunFolder, step: u64, steps: u64) {
+    println!("stopped after step {step} of {steps}; go on with");
+    println!("  cargo xtask {command} --resume --run {}", run.dir().display());
 }
 
 /// The arithmetic of a run: what its training needed at least, and what the machine can do.
@@ -24,7 +31,7 @@ pub(crate) struct Arithmetic {
 }
 
 impl Arithmetic {
-    /// Of a finished run, in rows of `length` tokens. Takes up to a second.
+    /// Of a finished run, in rows of `length` tokens. Takes up to a second, or one round of products.
     pub(crate) fn of(trainer: &Trainer, config: &TrainConfig, length: usize, done: &Finished) -> Self {
         let model = trainer.model();
         let shape = model.config();

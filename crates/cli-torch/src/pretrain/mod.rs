@@ -28,6 +28,7 @@ use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit
 use tch::{Device, Kind};
 
 use crate::job::benchmarks::Ready;
+use crate::job::closing;
 use crate::job::origin;
 use crate::recipe::{self, Recipe};
 
@@ -273,8 +274,7 @@ impl Job<'_> {
 
     /// Stopped with everything up to `step` saved: says how to go on.
     fn pause(&self, step: u64) -> Result<()> {
-        println!("stopped after step {step} of {}; go on with", self.recipe.train.steps);
-        println!("  cargo xtask pretrain --resume --run {}", self.run.dir().display());
+        closing::pause("pretrain", self.run, step, self.recipe.train.steps);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ use questions::Answers;
 use recipe::{LAST_PRETRAIN, Recipe};
 
 use crate::job::benchmarks::Ready;
+use crate::job::closing;
 use crate::job::origin;
 
 #[derive(clap::Args)]
@@ -243,8 +244,7 @@ impl Job<'_> {
 
     /// Stopped with everything up to `step` saved: says how to go on.
     fn pause(&self, step: u64) -> Result<()> {
-        println!("stopped after step {step} of {}; go on with", self.recipe.train.steps);
-        println!("  cargo xtask sft --resume --run {}", self.run.dir().display());
+        closing::pause("sft", self.run, step, self.recipe.train.steps);
         Ok(())
     }
 
