@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::peers::Peers;
-use super::{corpus, median, number, records};
+use super::{dedup, median, number, prepare, records};
 use crate::cargo::{build_program, command, run};
 use crate::host::Host;
 use crate::libtorch::{Want, locate};
@@ -22,7 +22,7 @@ usage: cargo xtask bench data [ROW]... [--repeats N] [--corpus FILE.jsonl] [--to
 
   ROW                 rows whose name begins with it; all of them otherwise
                       (tokenize llama2, tokenize bytelevel, dedup, prepare)
-  --repeats N         rounds of each row; 3
+  --repeats N         rounds of each row; 3 (datatrove runs once, a minute or two)
   --corpus FILE       {\"text\"} lines to tokenize; the Python standard library otherwise
   --tokenizers DIR    folder with llama2/ and bytelevel/; ../shared/data/tokenizers
   --threads N         threads of each arm that can use several; 1";
@@ -100,10 +100,10 @@ pub(crate) fn bench(host: &Host, words: &[OsString]) -> Result<()> {
         rows.is_empty() || rows.iter().any(|row| name.starts_with(row.as_str()))
     };
     if named("dedup") {
-        corpus::dedup(&setup, &scratch)?;
+        dedup::dedup(&setup, &scratch)?;
     }
     if named("prepare") {
-        corpus::prepare(&setup, &scratch)?;
+        prepare::prepare(&setup, &scratch)?;
     }
     if rows.is_empty() {
         if named("dedup") || named("prepare") {

@@ -2,10 +2,11 @@
 //!
 //! A figure is a ratio of medians. Ours and the peer's alternate, so that what else the machine does meets both alike.
 
-mod corpus;
 mod data;
+mod dedup;
 mod eval;
 pub(crate) mod peers;
+mod prepare;
 mod train;
 
 use std::ffi::OsString;

@@ -16,7 +16,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// The environment, made where it is not there yet: some 3 GB, once, since torch brings CUDA's libraries along.
+    /// The environment, made where it is not there yet: some 6 GB, once, since torch brings CUDA's libraries along.
     ///
     /// # Errors
     /// No python3 or no cache folder, or a package that pip cannot get.
@@ -29,7 +29,7 @@ impl Peers {
         let installed = folder.join("installed.txt");
         if std::fs::read(&installed).ok().as_ref() != Some(&wanted) {
             let Some(system) = &host.python else { bail!("the peers need python3, and PATH has none") };
-            eprintln!("xtask: installing the peers into {}: some 3 GB, once", folder.display());
+            eprintln!("xtask: installing the peers into {}: some 6 GB, once", folder.display());
             run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
             run(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(&requirements))?;
             std::fs::write(&installed, wanted).with_context(|| installed.display().to_string())?;
