@@ -45,5 +45,5 @@ pub use report::{
     ClusterSize, CorpusReport, DuplicateExample, Duplicates, FimReport, LineReport, RuleReport, SideReport,
     SourceReport,
 };
-pub use source::{Environment, SourceKind, documents};
+pub use source::{Environment, Lockfile, SourceKind, documents};
 pub use split::{is_validation, sample_key};

@@ -1,5 +1,6 @@
 //! The kinds of sources, as a recipe writes them, and where they are looked for.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,10 +43,35 @@ pub struct Environment {
     pub base_dir: PathBuf,
     /// `$CARGO_HOME`, usually `~/.cargo`; crates are looked for in its `registry/src`.
     pub cargo_home: Option<PathBuf>,
-    /// The Cargo.lock that pins the crates.
-    pub lockfile: Option<PathBuf>,
+    /// Pins the crates.
+    pub lockfile: Option<Lockfile>,
     /// A folder made by `cargo vendor`; looked in before `cargo_home`.
     pub vendor: Option<PathBuf>,
+}
+
+/// A Cargo.lock.
+#[derive(Clone, Debug)]
+pub struct Lockfile {
+    /// How errors name it.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: Cow<'static, str>,
+}
+
+impl Lockfile {
+    /// From a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read as UTF-8.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Ok(Self { path: path.to_owned(), text: text.into() })
+    }
+
+    /// One that a program holds. Nothing is written for it, so that nothing of it can be left behind.
+    pub fn embedded(text: &'static str) -> Self {
+        Self { path: PathBuf::from("the embedded Cargo.lock"), text: text.into() }
+    }
 }
 
 impl Environment {

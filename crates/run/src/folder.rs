@@ -100,10 +100,17 @@ impl RunFolder {
             Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock")(e)),
         }
         self.lock = Some(file);
-        for name in names(&self.dir)?.iter().filter(|n| is_partial(n)) {
-            let left = self.dir.join(name);
-            if left.is_file() {
-                std::fs::remove_file(&left).map_err(Error::io(&left, "remove"))?;
+        self.remove_partials()
+    }
+
+    /// What a killed writer left, wherever [`write_atomic`] writes in a run.
+    fn remove_partials(&self) -> Result<()> {
+        for folder in [self.dir.clone(), self.eval(), self.model()].iter().filter(|f| f.is_dir()) {
+            for name in names(folder)?.iter().filter(|n| is_partial(n)) {
+                let left = folder.join(name);
+                if left.is_file() {
+                    std::fs::remove_file(&left).map_err(Error::io(&left, "remove"))?;
+                }
             }
         }
         Ok(())

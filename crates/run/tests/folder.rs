@@ -37,11 +37,15 @@ fn create_open_resume() {
     );
     // What a killed writer leaves goes away when the next one takes over, and nothing else does.
     std::fs::write(run.join(".metrics.jsonl.x.partial"), "half").unwrap();
+    std::fs::write(run.join("eval/.before.json.x.partial"), "half").unwrap();
+    std::fs::create_dir(run.join("model")).unwrap();
+    std::fs::write(run.join("model/.chat_template.jinja.x.partial"), "half").unwrap();
     std::fs::write(run.join("notes.partial"), "mine").unwrap();
     RunFolder::open(&run).unwrap();
     assert!(run.join(".metrics.jsonl.x.partial").exists(), "reading changes nothing");
     let folder = RunFolder::resume(&run).unwrap();
-    assert_eq!(names(&run), [".lock", "checkpoints", "eval", "notes.partial", "recipe.toml"]);
+    assert_eq!(names(&run), [".lock", "checkpoints", "eval", "model", "notes.partial", "recipe.toml"]);
+    assert!(names(&run.join("eval")).is_empty() && names(&run.join("model")).is_empty());
     folder.write_summary(&serde_json::json!({"tokens": 3})).unwrap();
     assert_eq!(std::fs::read_to_string(folder.summary()).unwrap(), "{\n  \"tokens\": 3\n}\n");
     assert_eq!(folder.write_eval("before", &[1]).unwrap(), run.join("eval/before.json"));

@@ -1,4 +1,7 @@
 //! Files that appear whole or not at all: a temporary file in the same folder, flushed to disk, then renamed.
+//!
+//! A writer holds a lock on its temporary file, which ends with its process: one that nobody holds was left by a writer
+//! that was killed, and the next writer of the same file removes it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, Write};
@@ -8,6 +11,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Result, io};
+
+/// Ending of temporary files. Their names also begin with a dot and the name of what they become.
+const PARTIAL: &str = ".partial";
 
 /// A file on its way. Dropped without `commit`, it leaves nothing.
 pub(crate) struct Pending {
@@ -21,12 +27,15 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+        remove_abandoned(folder(path), &prefix);
         let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".partial")
+            .prefix(&prefix)
+            .suffix(PARTIAL)
             .tempfile_in(folder(path))
             .map_err(io(path, "create a temporary file for"))?;
+        // Where locks are not supported, nothing is ever taken for abandoned.
+        let _ = file.as_file().try_lock();
         let file = BufWriter::with_capacity(1 << 20, file);
         Ok(Self { path: path.to_path_buf(), file, hash: blake3::Hasher::new(), bytes: 0, failed: false })
     }
@@ -73,6 +82,20 @@ impl Flushed {
     }
 }
 
+/// Removes the temporary files of killed writers. What cannot be removed only takes room.
+fn remove_abandoned(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(prefix) && name.ends_with(PARTIAL) {
+            let free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+            if free {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
 /// Removes `path` if it is there, for good.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -91,5 +114,37 @@ fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_writer_left_goes_and_what_another_one_writes_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.bin");
+        let names = || {
+            let mut names: Vec<String> = fs::read_dir(dir.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        for name in [".a.bin.x.partial", ".b.bin.x.partial", "a.bin.partial"] {
+            fs::write(dir.path().join(name), "left").unwrap();
+        }
+        let mut first = Pending::create(&path).unwrap();
+        let second = Pending::create(&path).unwrap();
+        let there = names();
+        assert_eq!(there.len(), 4, "two on their way, one of another file, one of another kind: {there:?}");
+        assert!(!there.contains(&".a.bin.x.partial".to_owned()));
+        drop(second);
+        first.write(b"whole").unwrap();
+        first.flush().unwrap().rename().unwrap();
+        assert_eq!(names(), [".b.bin.x.partial", "a.bin", "a.bin.partial"]);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
     }
 }

@@ -39,8 +39,7 @@ pub(crate) fn documents(name: &str) -> Result<Option<Vec<Doc>>> {
     let keep = recipe.keep.as_ref().filter(|keep| keep.name == *text).map(|keep| &keep.source);
     let source = keep.or_else(|| recipe.data.sources.iter().find(|s| s.name == *text).map(|s| &s.source));
     let source: &SourceKind = source.with_context(|| format!("the miniature has no text \"{text}\""))?;
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let environment = environment(recipe.folder(), folder.path())?;
+    let environment = environment(recipe.folder());
     let mut docs = Vec::new();
     for document in stream(source, &environment)? {
         let text = document?.text;

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use llama_pro_cli::output;
-use llama_pro_corpus::{Environment, PrepareOptions, Prepared, SourceKind};
+use llama_pro_corpus::{Environment, Lockfile, PrepareOptions, Prepared, SourceKind};
 use llama_pro_eval::TokenRow;
 use llama_pro_shards::{PackedRows, Packing, Row, TokenShard};
 use llama_pro_text::Tokenizer;
@@ -123,14 +123,9 @@ impl HeldOut {
     }
 }
 
-/// Where sources are looked for. The lock file inside the program is written beside the cache for the readers.
-pub(crate) fn environment(base_dir: PathBuf, cache: &Path) -> Result<Environment> {
-    std::fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
-    let lockfile = cache.join("Cargo.lock");
-    if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
-        llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
-    }
+/// Where sources are looked for.
+pub(crate) fn environment(base_dir: PathBuf) -> Environment {
     let home = |name| std::env::var_os(name).map(PathBuf::from);
     let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Ok(Environment { base_dir, cargo_home, lockfile: Some(lockfile), vendor: None })
+    Environment { base_dir, cargo_home, lockfile: Some(Lockfile::embedded(LOCKFILE)), vendor: None }
 }

@@ -36,7 +36,7 @@ pub(super) fn folder(recipe: &Recipe, run: &RunFolder) -> Result<PathBuf> {
         (Some(path), _) => Ok(recipe.resolve(path)),
         (None, Some(scratch)) => {
             if !inside.exists() {
-                make(scratch, recipe, &environment(recipe.folder(), &super::cache())?, &inside)?;
+                make(scratch, recipe, &environment(recipe.folder()), &inside)?;
             }
             Ok(inside)
         }

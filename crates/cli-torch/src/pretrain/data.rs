@@ -25,7 +25,7 @@ pub(super) struct Data {
 pub(super) fn prepare(recipe: &Recipe, checkpoint: &Checkpoint, cache: &Path) -> Result<Data> {
     let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
     let vocabulary = checkpoint.config().llama()?.vocab_size;
-    let environment = environment(recipe.folder(), cache)?;
+    let environment = environment(recipe.folder());
     let settings = Settings {
         length: recipe.data.sequence_length,
         split_seed: recipe.data.split_seed,

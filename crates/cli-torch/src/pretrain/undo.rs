@@ -52,10 +52,6 @@ impl Undo {
         for name in names(&self.cache).iter().filter(|n| !self.cached.contains(n)) {
             let _ = std::fs::remove_dir(self.cache.join(name)); // of a source that could not be read
         }
-        let made_cache = self.made.contains(&self.cache);
-        if made_cache && names(&self.cache) == ["Cargo.lock"] {
-            let _ = std::fs::remove_file(self.cache.join("Cargo.lock"));
-        }
     }
 
     fn folders(&self) {

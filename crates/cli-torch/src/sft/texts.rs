@@ -58,7 +58,7 @@ pub(super) fn prepare(
         return Ok(Texts { kept: None, scored: all });
     }
     let tokenizer = Tokenizer::from_dir(model)?;
-    let environment = environment(recipe.folder(), cache)?;
+    let environment = environment(recipe.folder());
     let keep = |keep| kept(recipe, keep, &tokenizer, vocabulary, &environment, cache);
     let kept = recipe.keep.as_ref().map(keep).transpose()?;
     if let Some(Kept { held_out, .. }) = &kept {

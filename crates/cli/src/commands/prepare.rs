@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use llama_pro_cli::{output, progress};
 use llama_pro_corpus::{
-    Corpus, CorpusRecipe, CorpusReport, Environment, Job, Progress, Stage, prepare_corpus,
+    Corpus, CorpusRecipe, CorpusReport, Environment, Job, Lockfile, Progress, Stage, prepare_corpus,
 };
 use llama_pro_text::Tokenizer;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
     let recipe = load(args.config.as_deref(), &args.overrides)?;
     recipe.check()?;
     let tokenizer = tokenizer(&recipe.tokenizer)?;
-    let environment = environment(&recipe)?;
+    let environment = environment()?;
     let bar = progress::steps(0);
     let told = |told: Progress| {
         bar.set_message(match told.stage {
@@ -89,19 +89,12 @@ fn load(path: Option<&Path>, overrides: &[String]) -> Result<CorpusRecipe> {
     Ok(llama_pro_run::load_recipe::<CorpusRecipe>(path, &text, overrides)?.0)
 }
 
-/// Relative paths start in the working folder. The lock file inside the program is written to the output folder for
-/// the readers of cargo's sources.
-fn environment(recipe: &CorpusRecipe) -> Result<Environment> {
+/// Relative paths start in the working folder.
+fn environment() -> Result<Environment> {
     let base_dir = std::env::current_dir()?;
     let home = |name| std::env::var_os(name).map(PathBuf::from);
     let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    let work = base_dir.join(&recipe.out).join("work");
-    std::fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
-    let lockfile = work.join("Cargo.lock");
-    if std::fs::read(&lockfile).ok().as_deref() != Some(LOCKFILE.as_bytes()) {
-        llama_pro_run::write_atomic(&lockfile, LOCKFILE.as_bytes())?;
-    }
-    Ok(Environment { base_dir, cargo_home, lockfile: Some(lockfile), vendor: None })
+    Ok(Environment { base_dir, cargo_home, lockfile: Some(Lockfile::embedded(LOCKFILE)), vendor: None })
 }
 
 fn tokenizer(name: &str) -> Result<Tokenizer> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::source::Environment;
+use crate::source::{Environment, Lockfile};
 
 /// A crate whose source is on this machine.
 pub(super) struct Located {
@@ -28,7 +28,7 @@ pub(super) fn crates(names: &[String], environment: &Environment) -> Result<Vec<
         .iter()
         .map(|name| {
             pin(name, &packages)
-                .ok_or_else(|| Error::NotLocked { path: lockfile.clone(), name: name.clone() })
+                .ok_or_else(|| Error::NotLocked { path: lockfile.path.clone(), name: name.clone() })
         })
         .collect::<Result<_>>()?;
     pinned.into_iter().map(|(name, version)| find(name, version, environment)).collect()
@@ -46,10 +46,11 @@ struct Package {
     version: String,
 }
 
-fn read_lock(path: &Path) -> Result<Vec<Package>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let lock: Lock = toml::from_str(&text)
-        .map_err(|error| Error::Lockfile { path: path.to_owned(), message: error.message().to_owned() })?;
+fn read_lock(lockfile: &Lockfile) -> Result<Vec<Package>> {
+    let lock: Lock = toml::from_str(&lockfile.text).map_err(|error| Error::Lockfile {
+        path: lockfile.path.clone(),
+        message: error.message().to_owned(),
+    })?;
     Ok(lock.package)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use llama_pro_corpus::{Counts, Document, Environment, Error, documents};
+use llama_pro_corpus::{Counts, Document, Environment, Error, Lockfile, documents};
 
 use super::support::{folder, source};
 
@@ -12,9 +12,13 @@ fn real() -> Environment {
     Environment {
         base_dir: PathBuf::from("."),
         cargo_home: std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home),
-        lockfile: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock")),
+        lockfile: Some(lock(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()),
         vendor: None,
     }
+}
+
+fn lock(folder: &Path) -> Result<Lockfile, Error> {
+    Lockfile::read(&folder.join("Cargo.lock"))
 }
 
 fn read(toml: &str, environment: &Environment) -> Result<(Vec<Document>, Counts), Error> {
@@ -80,7 +84,7 @@ fn a_vendor_folder_comes_before_the_registry_and_must_have_the_version() {
     let mut environment = Environment {
         base_dir: dir.path().to_owned(),
         cargo_home: Some(dir.path().join("home")),
-        lockfile: Some(dir.path().join("Cargo.lock")),
+        lockfile: Some(lock(dir.path()).unwrap()),
         vendor: Some(dir.path().join("vendor")),
     };
     let toml = "kind = \"cargo-code\"\ncrates = [\"tiny\"]\n";
@@ -104,7 +108,7 @@ fn a_vendor_folder_comes_before_the_registry_and_must_have_the_version() {
 #[test]
 fn what_is_not_pinned_is_named() {
     let dir = fake_lock();
-    let environment = Environment { lockfile: Some(dir.path().join("Cargo.lock")), ..Environment::default() };
+    let mut environment = Environment { lockfile: Some(lock(dir.path()).unwrap()), ..Environment::default() };
     let error = read("kind = \"cargo-code\"\ncrates = [\"tinny\"]\n", &environment).unwrap_err().to_string();
     assert!(error.contains("no package `tinny`"), "{error}");
     let error = read("kind = \"cargo-code\"\ncrates = []\n", &environment).unwrap_err().to_string();
@@ -113,8 +117,12 @@ fn what_is_not_pinned_is_named() {
     let error = read("kind = \"cargo-code\"\ncrates = [\"a\"]\n", &no_lock).unwrap_err().to_string();
     assert!(error.contains("Cargo.lock"), "{error}");
     std::fs::write(dir.path().join("Cargo.lock"), "package = 3\n").unwrap();
+    environment.lockfile = Some(lock(dir.path()).unwrap());
     let error = read("kind = \"cargo-code\"\ncrates = [\"a\"]\n", &environment).unwrap_err().to_string();
     assert!(error.contains("not a Cargo.lock") && !error.contains('\n'), "{error}");
+    std::fs::remove_file(dir.path().join("Cargo.lock")).unwrap();
+    let error = lock(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("Cargo.lock") && !error.contains('\n'), "{error}");
 }
 
 /// Not a check: shows what a list of crates gives. `SHOW="serde clap" cargo test -p llama-pro-corpus -- --ignored
