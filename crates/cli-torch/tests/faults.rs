@@ -185,15 +185,17 @@ fn texts_that_vanish() {
 fn what_a_resume_may_change() {
     let dir = workplace();
     let dir = dir.path();
-    run(dir, "pretrain --config grow.toml --run a").ok();
-    let output = stopped(dir, "pretrain --config grow.toml --run b", 12, "TERM");
+    // Three forward passes a step: 2,048 places are 64 rows.
+    let grow = "pretrain --config grow.toml --set train.rows-per-step=144 --set train.micro-rows=72 --run";
+    run(dir, &format!("{grow} a")).ok();
+    let output = stopped(dir, &format!("{grow} b"), 5, "TERM");
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("cargo xtask pretrain --resume --run b"), "{said}");
     let b = dir.join("b");
     for (set, words) in [
         ("train.clip=2.0", "recipe train.clip was 1.0, is 2.0"),
-        ("train.rows-per-step=8", "recipe train.rows-per-step was 4, is 8"),
+        ("train.rows-per-step=8 --set train.micro-rows=4", "recipe train.rows-per-step was 144, is 8"),
         ("keep.kl=1.0", "recipe keep.kl was 0.5, is 1"),
         ("data.sequence-length=16", "data was blake3:"),
     ] {
@@ -204,13 +206,11 @@ fn what_a_resume_may_change() {
     let more = "--set train.checkpoint-every=3 --set train.keep-checkpoints=4 --set train.log-every=1";
     run(dir, &format!("{RESUME} {more} --set train.micro-rows=4")).ok();
     assert_eq!(fs::read(b.join("recipe.toml")).unwrap(), begun, "the recipe is that of the beginning");
-    // The same batches in other micro-batches: equal to rounding from there on.
+    // However the recipe cuts a step, the sums of its gradient are made in the same order.
     let (whole, other) = (curve(&dir.join("a")), curve(&b));
-    assert_eq!((whole.len(), &whole[..stop]), (other.len(), &other[..stop]));
-    for (x, y) in whole[stop..].iter().zip(&other[stop..]) {
-        let (x, y) = (f64::from_bits(x.1), f64::from_bits(y.1));
-        assert!((x - y).abs() < 1e-3 * x, "{x} against {y}");
-    }
+    assert!(stop < whole.len(), "the run was not stopped");
+    assert_eq!(whole, other);
+    assert!(outcome(&dir.join("a")) == outcome(&b));
 }
 
 /// The other ways to say things, and what validation says besides scores.

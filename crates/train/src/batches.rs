@@ -11,6 +11,7 @@ use llama_pro_shards::{Prefetch, Row, Sample, Sampler};
 use tch::Device;
 
 use crate::batch::MicroBatch;
+use crate::passes::passes;
 use crate::{Error, Result};
 
 /// Steps to batches. The same step must give the same batch, whatever was asked for before.
@@ -41,8 +42,9 @@ pub struct SampledRows {
 }
 
 impl SampledRows {
-    /// `rows_per_step` rows make an optimizer step, `micro_rows` of them a forward pass. `keep_sources` are the sources, by
-    /// index, whose rows keep the old ability.
+    /// `rows_per_step` rows make an optimizer step, `micro_rows` of them a forward pass on a GPU; on a CPU the length of the
+    /// rows decides that (see [`crate::rows_per_pass`]). `keep_sources` are the sources, by index, whose rows keep the old
+    /// ability.
     pub fn new(
         sampler: Arc<Sampler>,
         keep_sources: Vec<usize>,
@@ -58,12 +60,18 @@ impl Batches for SampledRows {
         let keeps = |source| self.keep_sources.contains(&source);
         let rows = self.rows.of(step)?.into_iter().map(|(sample, row)| (row, keeps(sample.source)));
         let rows: Vec<(Row, bool)> = rows.collect();
-        Ok(rows.chunks(self.micro_rows).map(|rows| MicroBatch::new(rows, device)).collect())
+        Ok(cut(&rows, self.micro_rows, device))
     }
 
     fn fingerprint(&self) -> String {
         self.rows.sampler.fingerprint()
     }
+}
+
+fn cut(rows: &[(Row, bool)], micro_rows: usize, device: Device) -> Vec<MicroBatch> {
+    let places: Vec<usize> = rows.iter().map(|(row, _)| row.inputs.len()).collect();
+    let passes = passes(&places, micro_rows, device).into_iter();
+    passes.map(|pass| MicroBatch::new(&rows[pass], device)).collect()
 }
 
 /// The rows of a step, made by another thread while the step before is computed: a page that is not in memory yet costs
@@ -104,7 +112,8 @@ pub struct WithKept<'a> {
 }
 
 impl<'a> WithKept<'a> {
-    /// `batches` is what is learned. `rows_per_step` rows of `kept` come with every step, `micro_rows` of them at a time.
+    /// `batches` is what is learned. `rows_per_step` rows of `kept` come with every step, in passes of their own, of
+    /// `micro_rows` as for [`SampledRows::new`].
     pub fn new(
         batches: &'a dyn Batches,
         kept: Arc<Sampler>,
@@ -119,7 +128,7 @@ impl Batches for WithKept<'_> {
     fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
         let mut micros = self.batches.micro_batches(step, device)?;
         let rows: Vec<(Row, bool)> = self.kept.of(step)?.into_iter().map(|(_, row)| (row, true)).collect();
-        micros.extend(rows.chunks(self.micro_rows).map(|rows| MicroBatch::new(rows, device)));
+        micros.extend(cut(&rows, self.micro_rows, device));
         Ok(micros)
     }
 

@@ -20,7 +20,8 @@ pub struct TrainConfig {
     /// Tokens per step, a multiple of `data.sequence-length`: the other way to say `rows-per-step`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_step: Option<u64>,
-    /// Rows per forward pass; the rest is accumulated. Default: all rows of a step at once.
+    /// Rows per forward pass on a GPU; the rest is accumulated. Default: all rows of a step at once. On a CPU the length of
+    /// the rows decides it, see [`crate::rows_per_pass`].
     #[serde(default)]
     pub micro_rows: Option<usize>,
     /// added (the new blocks) or all. Default added.
@@ -302,8 +303,8 @@ impl TrainConfig {
         self.early_stop.is_some() || self.result == Keeps::Best
     }
 
-    /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes only the
-    /// rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
+    /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes nothing on a
+    /// CPU, and on a GPU only the rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut left_out = vec![
             "tokens-per-step",
@@ -328,7 +329,7 @@ impl TrainConfig {
         keys.map(|(key, value)| (format!("train.{key}"), value.to_string())).collect()
     }
 
-    /// Rows per forward pass.
+    /// Rows per forward pass as the recipe has it.
     pub fn micro_rows(&self) -> usize {
         self.micro_rows.unwrap_or(self.rows_per_step)
     }

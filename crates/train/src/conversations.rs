@@ -13,6 +13,7 @@ use llama_pro_shards::{Permutation, Row};
 use tch::{Device, Kind};
 
 use crate::batch::MicroBatch;
+use crate::passes::passes;
 use crate::{Batches, Error, Result};
 
 /// Segment of places that hold no token.
@@ -48,7 +49,8 @@ pub struct ConversationBatches {
 
 impl ConversationBatches {
     /// Arranges conversations of at most `row_length` + 1 tokens. `packed` puts as many into a row as fit: the longest
-    /// first, each into the fullest row that has room for it (best fit decreasing).
+    /// first, each into the fullest row that has room for it (best fit decreasing). `micro_rows` is as for
+    /// [`crate::SampledRows::new`].
     ///
     /// # Errors
     /// No conversation, one of fewer than 2 tokens or with flags of another number, or one that is longer than a row.
@@ -133,12 +135,15 @@ impl Batches for ConversationBatches {
     fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
         let first = step * self.rows_per_step as u64;
         let members: Vec<&[u32]> = (0..self.rows_per_step as u64).map(|i| self.at(first + i)).collect();
-        let micros = members.chunks(self.micro_rows).map(|chunk| {
-            let places =
-                |row: &[u32]| -> usize { row.iter().map(|&i| self.conversations[i as usize].places()).sum() };
+        let places: Vec<usize> = members
+            .iter()
+            .map(|row| row.iter().map(|&i| self.conversations[i as usize].places()).sum())
+            .collect();
+        let micros = passes(&places, self.micro_rows, device).into_iter().map(|pass| {
             // As long as its longest row: padding is computed like anything else.
-            let length = chunk.iter().map(|row| places(row)).max().unwrap_or(self.row_length);
-            let rows: Vec<(Row, bool)> = chunk.iter().map(|row| (self.row(row, length), false)).collect();
+            let length = places[pass.clone()].iter().copied().max().unwrap_or(self.row_length);
+            let rows: Vec<(Row, bool)> =
+                members[pass].iter().map(|row| (self.row(row, length), false)).collect();
             MicroBatch::new(&rows, device)
         });
         Ok(micros.collect())

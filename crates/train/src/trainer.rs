@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained};
 use llama_pro_model::{Attends, Llama, attends_by, guarded};
 use llama_pro_torch_ext::has_kernels;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::moments::MomentKind;
@@ -176,7 +176,7 @@ impl Trainer {
             accumulates,
             moments,
             // On a GPU the copy lies in the memory of the host.
-            snapshot: self.copies_state && device == tch::Device::Cpu,
+            snapshot: self.copies_state && device == Device::Cpu,
             kernels: has_kernels(self.model.kind(), device),
             repeats_keys: attends == Attends::Plain,
             masks: if attends == Attends::Plain { masks } else { 0 },
@@ -215,8 +215,13 @@ impl Trainer {
             return Err(Error::Config {
                 key: "train.recompute",
                 value: format!("\"{}\"", self.recompute),
-                expected: "a step does not fit even with every block computed again; lower train.micro-rows, or on a CPU set \
-                           train.background-checkpoints = false, which saves the copy that a checkpoint is written from",
+                expected: match self.model.device() {
+                    Device::Cpu => {
+                        "a step does not fit even with every block computed again; train.background-checkpoints = false \
+                         saves the copy that a checkpoint is written from"
+                    }
+                    _ => "a step does not fit even with every block computed again; lower train.micro-rows",
+                },
             });
         }
         // Rows of conversations are as long as the longest of them: only a larger step than those before is news.

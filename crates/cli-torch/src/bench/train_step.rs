@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Rows per step [default: the shape's].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     batch: Option<u64>,
+    /// Rows per forward pass [default: all rows of the step].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    micro: Option<u64>,
     /// none, new-blocks, all-blocks, or a limit such as "24 GiB".
     #[arg(long, default_value = "none", value_parser = |text: &str| Recompute::parse(text).ok_or(Recompute::EXPECTED))]
     recompute: Recompute,
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let device = choose_device(&args.device)?;
     let (config, batch, length) = shape(args.shape)?;
     let batch = args.batch.unwrap_or(batch);
+    let micro = args.micro.unwrap_or(batch).min(batch) as i64;
     let (kind, dtype) = match args.dtype {
         Compute::F32 => (Kind::Float, Dtype::F32),
         Compute::Bf16 => (Kind::BFloat16, Dtype::Bf16),
@@ -109,7 +113,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let ids = Tensor::randint(vocabulary as i64, [batch as i64, length as i64], (Kind::Int64, device));
         rate::settle(device);
         let started = Instant::now();
-        loss = trainer.step(&[MicroBatch::tokens(&ids)], step + 1, 1e-4)?.loss();
+        let micros: Vec<MicroBatch> = ids.split(micro, 0).iter().map(MicroBatch::tokens).collect();
+        loss = trainer.step(&micros, step + 1, 1e-4)?.loss();
         rate::settle(device);
         times.push(started.elapsed().as_secs_f64());
     }

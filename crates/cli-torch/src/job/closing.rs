@@ -3,7 +3,7 @@
 use llama_pro_checkpoint::cost::flops_per_token;
 use llama_pro_cli::{output, progress};
 use llama_pro_run::RunFolder;
-use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer, trained_parts};
+use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer, rows_per_pass, trained_parts};
 
 use crate::rate;
 
@@ -36,7 +36,8 @@ impl Arithmetic {
         let model = trainer.model();
         let shape = model.config();
         let flops_per_token = flops_per_token(shape, &trained_parts(model), length as u64);
-        let rows = (config.micro_rows() * length) as i64;
+        let pass = rows_per_pass(config.rows_per_step, length, config.micro_rows(), model.device());
+        let rows = (pass * length) as i64;
         let (width, inner) = (shape.hidden_size as i64, shape.intermediate_size as i64);
         let rate = rate::products(rows, width, inner, model.kind(), model.device());
         let reached = flops_per_token * speed(done);

@@ -55,8 +55,8 @@ pub(crate) fn record(run: &RunFolder, inputs: &BTreeMap<String, String>) -> Resu
 }
 
 /// Keys that a resume may change although what follows is then not what the undisturbed run would have been.
-pub(crate) fn warn_of_changes(begun: &TrainConfig, now: &TrainConfig) {
-    if begun.micro_rows() != now.micro_rows() {
+pub(crate) fn warn_of_changes(begun: &TrainConfig, now: &TrainConfig, device: Device) {
+    if device != Device::Cpu && begun.micro_rows() != now.micro_rows() {
         let (then, now) = (begun.micro_rows(), now.micro_rows());
         tracing::warn!(
             "train.micro-rows was {then}, is {now}: the same batches, but sums are rounded in another order, so from here \

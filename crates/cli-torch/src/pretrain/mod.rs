@@ -24,7 +24,7 @@ use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, Path as Blocks, Trained, choose_device, describe};
 use llama_pro_run::RunFolder;
 use llama_pro_shards::Packing;
-use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit};
+use llama_pro_train::{Dtype, Fit, Outcome, Parameters, SampledRows, Trainer, fit, rows_per_pass};
 use tch::{Device, Kind};
 
 use crate::job::benchmarks::Ready;
@@ -115,7 +115,7 @@ fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
     let text = toml::to_string(&run.read_recipe()?)?;
     let begun = recipe::read(&run.recipe(), &text, &[])?;
     let recipe = recipe::read(&run.recipe(), &text, &args.overrides())?;
-    origin::warn_of_changes(&begun.train, &recipe.train);
+    origin::warn_of_changes(&begun.train, &recipe.train, choose_device(&recipe.device)?);
     Ok((run, recipe))
 }
 
@@ -175,10 +175,11 @@ impl Job<'_> {
         let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         origin::warn_of_slow_bfloat16(&recipe.train, device);
         // What a step takes is said, and refused where it is too much, before time goes into scores.
-        let shape = (recipe.train.micro_rows() as i64, recipe.data.sequence_length as i64);
-        let micros = recipe.train.rows_per_step.div_ceil(recipe.train.micro_rows());
+        let (rows, length) = (recipe.train.rows_per_step, recipe.data.sequence_length);
+        let pass = rows_per_pass(rows, length, recipe.train.micro_rows(), device);
+        let shape = (pass as i64, length as i64);
         let documents = recipe.data.mask_documents || recipe.data.packing == Packing::BestFit;
-        trainer.expect(shape, micros > 1, documents, recipe.keep.is_some())?;
+        trainer.expect(shape, pass < rows, documents, recipe.keep.is_some())?;
         let before = self.score_once("before", trainer.model(), Blocks::Grown, &data)?;
         // Until it is trained, the grown model is its base to the bit; one that was trained before is not.
         let base_before = match &record {

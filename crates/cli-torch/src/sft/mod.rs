@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
         let text = toml::to_string(&run.read_recipe()?)?;
         let begun = recipe::read(&run.recipe(), &text, &[])?;
         let mut recipe = recipe::read(&run.recipe(), &text, &args.set)?;
-        origin::warn_of_changes(&begun.train, &recipe.train);
+        origin::warn_of_changes(&begun.train, &recipe.train, choose_device(&recipe.device)?);
         let data = open(&mut recipe)?;
         let stop = progress::interrupted()?;
         return Job { run: &run, recipe: &recipe, data: &data, threads, resumed: true, stop: &stop }.work();
