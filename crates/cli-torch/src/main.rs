@@ -7,6 +7,7 @@ mod debug;
 mod eval;
 mod generate;
 mod job;
+mod peak;
 mod pretrain;
 mod rate;
 mod recipe;

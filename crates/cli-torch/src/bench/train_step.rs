@@ -16,7 +16,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::parts;
-use crate::rate;
+use crate::{peak, rate};
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 enum Shape {
@@ -140,6 +140,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "flops": flops, "gflops_per_s": round(flops / step_s / 1e9, 1), "gemm_gflops_per_s": round(rate / 1e9, 1),
         "gemm_fraction": round(flops / step_s / rate, 3),
     });
+    if let Some(peak) = peak::of(device, kind) {
+        record["mfu"] = json!(round(flops / step_s / peak, 4));
+    }
     if args.parts {
         drop(trainer);
         let (rows, length) = (batch as i64, length as i64);

@@ -5,7 +5,7 @@ use llama_pro_cli::{output, progress};
 use llama_pro_run::RunFolder;
 use llama_pro_train::{Finished, Keeps, TrainConfig, Trainer, rows_per_pass, trained_parts};
 
-use crate::rate;
+use crate::{peak, rate};
 
 /// A named fact.
 pub(crate) fn line(name: &str, text: impl std::fmt::Display) {
@@ -28,6 +28,9 @@ pub(crate) struct Arithmetic {
     pub(crate) gflops_per_s: f64,
     /// As a share of the rate at which this machine multiplies matrices of this model's shape, in this dtype, now.
     pub(crate) gemm_fraction: f64,
+    /// As a share of what the GPU's maker promises for bfloat16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mfu: Option<f64>,
 }
 
 impl Arithmetic {
@@ -41,7 +44,8 @@ impl Arithmetic {
         let (width, inner) = (shape.hidden_size as i64, shape.intermediate_size as i64);
         let rate = rate::products(rows, width, inner, model.kind(), model.device());
         let reached = flops_per_token * speed(done);
-        Self { flops_per_token, gflops_per_s: reached / 1e9, gemm_fraction: reached / rate }
+        let mfu = peak::of(model.device(), model.kind()).map(|peak| reached / peak);
+        Self { flops_per_token, gflops_per_s: reached / 1e9, gemm_fraction: reached / rate, mfu }
     }
 }
 
@@ -68,12 +72,13 @@ pub(crate) fn facts(trainer: &Trainer, config: &TrainConfig, done: &Finished, ar
             speed(done)
         ),
     );
-    let Arithmetic { gflops_per_s, gemm_fraction, .. } = arithmetic;
+    let Arithmetic { gflops_per_s, gemm_fraction, mfu, .. } = arithmetic;
     line(
         "arithmetic",
         format!(
-            "{gflops_per_s:.0} GFLOP/s of what it needs at least, {:.0} % of the rate of matrix products here",
-            100.0 * gemm_fraction
+            "{gflops_per_s:.0} GFLOP/s of what it needs at least, {:.0} % of the rate of matrix products here{}",
+            100.0 * gemm_fraction,
+            mfu.map_or_else(String::new, |mfu| format!(", MFU {:.1} %", 100.0 * mfu))
         ),
     );
     if done.step < config.steps {
