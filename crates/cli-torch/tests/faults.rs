@@ -186,7 +186,8 @@ fn what_a_resume_may_change() {
     let dir = workplace();
     let dir = dir.path();
     // Three forward passes a step: 2,048 places are 64 rows.
-    let grow = "pretrain --config grow.toml --set train.rows-per-step=144 --set train.micro-rows=72 --run";
+    let grow = "pretrain --config grow.toml --set train.rows-per-step=144 --set train.micro-rows=72 \
+                --set train.validate-every=1 --run";
     run(dir, &format!("{grow} a")).ok();
     let output = stopped(dir, &format!("{grow} b"), 5, "TERM");
     let said = String::from_utf8(output.stdout).unwrap();
@@ -211,6 +212,12 @@ fn what_a_resume_may_change() {
     assert!(stop < whole.len(), "the run was not stopped");
     assert_eq!(whole, other);
     assert!(outcome(&dir.join("a")) == outcome(&b));
+    // The stop came before a look at held-out text, or in the middle of one: it is made up for, and said once.
+    let looks = |run: &Path| {
+        let lines = metrics(run).into_iter().filter(|line| line.get("validation").is_some());
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!((looks(&b).len(), looks(&b)), (47, looks(&dir.join("a"))));
 }
 
 /// The other ways to say things, and what validation says besides scores.

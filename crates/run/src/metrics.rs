@@ -38,6 +38,14 @@ impl MetricsWriter {
     /// # Errors
     /// [`Error::Io`], or [`Error::Malformed`] for a line other than the last that is no JSON object.
     pub fn resume_at(path: &Path, step: u64) -> Result<Self> {
+        Self::resume_where(path, |at, _| at <= step)
+    }
+
+    /// [`MetricsWriter::resume_at`] with another rule for lines that have a `step`: which of them stay.
+    ///
+    /// # Errors
+    /// As [`MetricsWriter::resume_at`].
+    pub fn resume_where(path: &Path, stays: impl Fn(u64, &Map<String, Value>) -> bool) -> Result<Self> {
         let old = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -46,7 +54,7 @@ impl MetricsWriter {
         let (mut kept, mut dropped) = (Vec::with_capacity(old.len()), false);
         for (line, object) in lines(path, &old)? {
             let keep = match object.get("step").and_then(Value::as_u64) {
-                Some(s) => s <= step,
+                Some(step) => stays(step, &object),
                 None => !dropped,
             };
             dropped |= !keep;

@@ -47,6 +47,9 @@ pub struct Saved {
     /// Loss and gradient norm of the last steps, for judging the next ones; empty where none are judged.
     #[serde(default)]
     pub recent: Vec<(f64, f64)>,
+    /// Whether a look at held-out rows, due after this step, was left for the next start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look_due: bool,
     /// The best validation so far.
     #[serde(default)]
     pub best: Option<Best>,

@@ -48,6 +48,15 @@ pub struct StepReport {
     pub tokens_per_second: f64,
 }
 
+/// What a look at held-out rows came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Look {
+    /// Nats per token of what is monitored, which say whether this is the best state so far; `None` where nothing is.
+    Seen(Option<f64>),
+    /// The run is to stop, and the look was broken off. The next start begins with it.
+    BrokenOff,
+}
+
 /// Hears what happens. Every method does nothing unless written.
 pub trait Observer {
     /// A step is done.
@@ -58,14 +67,14 @@ pub trait Observer {
         let _ = report;
         Ok(())
     }
-    /// Time to score held-out rows, every `validate-every` steps. Gives back the nats per token of what is monitored,
-    /// which say whether this is the best state so far; `None` where nothing is.
+    /// Time to score held-out rows, every `validate-every` steps. It may be broken off where `stop` is raised meanwhile, and
+    /// only there: whoever stops a run may not wait for long.
     ///
     /// # Errors
     /// Whatever stops the scoring stops the run.
-    fn validate(&mut self, step: u64, trainer: &Trainer) -> Result<Option<f64>> {
-        let _ = (step, trainer);
-        Ok(None)
+    fn validate(&mut self, step: u64, trainer: &Trainer, stop: &AtomicBool) -> Result<Look> {
+        let _ = (step, trainer, stop);
+        Ok(Look::Seen(None))
     }
     /// A checkpoint is about to be written: what stands beside it must be on disk first.
     ///
@@ -131,23 +140,32 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
         at = saved;
     }
     let mut watchdog = Watchdog::new(config.outliers, std::mem::take(&mut at.recent));
+    let stopped = || fit.stop.load(Ordering::Relaxed);
     while !at.done(config) {
-        let begun = Instant::now();
-        let micros = fit.batches.micro_batches(at.step, trainer.model().device())?;
-        let (step, rate) = (at.step + 1, learning_rate(config, at.step));
-        let mut admit = |stats: &StepStats| watchdog.admit(step, stats.loss(), stats.grad_norm);
-        let stats = trainer.step_if(&micros, step, rate, &mut admit)?;
-        let (inputs, took) = (fit.batches.tokens(&micros), begun.elapsed().as_secs_f64());
-        at.count(inputs, took, stats.skipped);
-        saver.poll(observer)?;
-        observer.step(&StepReport::new(&at, config, stats, rate, inputs, took))?;
-
-        let last = at.step == config.steps;
-        let mut better = false;
-        if due(at.step, config.validate_every) && !last || last && config.result == Keeps::Best {
-            better = at.judge(observer.validate(at.step, trainer)?);
+        // A run that was stopped before its look at held-out rows goes on with that.
+        if !at.look_due {
+            let begun = Instant::now();
+            let micros = fit.batches.micro_batches(at.step, trainer.model().device())?;
+            let (step, rate) = (at.step + 1, learning_rate(config, at.step));
+            let mut admit = |stats: &StepStats| watchdog.admit(step, stats.loss(), stats.grad_norm);
+            let stats = trainer.step_if(&micros, step, rate, &mut admit)?;
+            let (inputs, took) = (fit.batches.tokens(&micros), begun.elapsed().as_secs_f64());
+            at.count(inputs, took, stats.skipped);
+            saver.poll(observer)?;
+            observer.step(&StepReport::new(&at, config, stats, rate, inputs, took))?;
+            let last = at.step == config.steps;
+            at.look_due =
+                due(at.step, config.validate_every) && !last || last && config.result == Keeps::Best;
         }
-        let stop = fit.stop.load(Ordering::Relaxed);
+        let mut better = false;
+        if at.look_due
+            && !stopped()
+            && let Look::Seen(nats) = observer.validate(at.step, trainer, fit.stop)?
+        {
+            at.look_due = false;
+            better = at.judge(nats);
+        }
+        let stop = stopped();
         if at.done(config) || stop || due(at.step, config.checkpoint_every) || better && config.keeps_best() {
             at.recent = watchdog.recent();
             saver.save(trainer, &at, observer)?;
@@ -202,9 +220,10 @@ impl Saved {
         better
     }
 
-    /// Whether the run is at its end: the last step, or early.
+    /// Whether the run is at its end: the last step, or early, and everything was looked at.
     fn done(&self, config: &TrainConfig) -> bool {
-        self.step >= config.steps || config.early_stop.is_some_and(|patience| self.stale >= patience)
+        !self.look_due && self.step >= config.steps
+            || config.early_stop.is_some_and(|patience| self.stale >= patience)
     }
 }
 

@@ -32,7 +32,7 @@ pub use choices::{Dtype, Keeps, Outliers, Parameters, Schedule};
 pub use config::TrainConfig;
 pub use conversations::{Conversation, ConversationBatches};
 pub use error::{Error, Result};
-pub use fit::{Finished, Fit, Observer, Outcome, StepReport, fit};
+pub use fit::{Finished, Fit, Look, Observer, Outcome, StepReport, fit};
 pub use forgetting::Forgetting;
 pub use moments::MomentKind;
 pub use objective::{Keep, MicroStats};

@@ -243,6 +243,47 @@ fn the_best_validation_is_kept_and_ends_the_run_early() {
     assert_eq!((done(outcome).step, late.resumed), (10, Some(7)));
 }
 
+/// A stop that comes before or in the middle of a look at held-out rows does not wait for it: the run that goes on looks
+/// first, and comes to the same end.
+#[test]
+fn a_stop_does_not_wait_for_a_validation() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = Replay::new();
+    let config = TrainConfig {
+        checkpoint_every: 3,
+        keep_checkpoints: 1,
+        validate_every: 2,
+        result: Keeps::Best,
+        ..TrainConfig::new(8, 8, 2e-3)
+    };
+    // Best after step 4, which is the one that is stopped at.
+    let nats = [3.0, 2.0, 2.5, 2.1];
+    let mut ear = Ear { validations: nats.to_vec(), ..Ear::default() };
+    let (whole, outcome) = go(&dir.path().join("whole"), &config, &batches, &mut ear).unwrap();
+    let end = done(outcome);
+    assert_eq!((end.best, &ear.looks[..]), (Some(Best { step: 4, nats: 2.0 }), &[2, 4, 6, 8][..]));
+    for (name, stop_at, break_off) in
+        [("before", 4, None), ("within", 0, Some(4)), ("last", 8, None), ("last-within", 0, Some(8))]
+    {
+        let at = stop_at.max(break_off.unwrap_or(0));
+        let seen = at as usize / 2 - 1;
+        let run = dir.path().join(name);
+        let mut ear = Ear { validations: nats[..seen].to_vec(), stop_at, break_off, ..Ear::default() };
+        let (_, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
+        assert_eq!((outcome, ear.looks.len()), (Outcome::Stopped { step: at }, seen), "{name}");
+        // Stopped again before it could look: it is still due.
+        let mut ear = Ear { break_off: Some(at), ..Ear::default() };
+        let (_, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
+        assert_eq!((outcome, ear.losses.len()), (Outcome::Stopped { step: at }, 0), "{name}");
+        let mut ear = Ear { validations: nats[seen..].to_vec(), ..Ear::default() };
+        let (trainer, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
+        assert_eq!(ear.looks, (at..=8).step_by(2).collect::<Vec<_>>(), "{name}");
+        let done = done(outcome);
+        assert_eq!((done.step, done.best), (end.step, end.best), "{name}");
+        assert!(weights(&trainer) == weights(&whole), "{name}: other weights");
+    }
+}
+
 /// A checkpoint written while training goes on holds the step it was asked for, and no later one.
 #[test]
 fn checkpoints_in_the_background_are_those_of_their_step() {

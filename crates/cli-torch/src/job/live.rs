@@ -30,7 +30,11 @@ impl<'a> Live<'a> {
 
     /// A resumed run: its files are cut back to the checkpoint.
     pub(crate) fn resumed(&mut self, saved: &Saved) -> Result<()> {
-        self.metrics = Some(MetricsWriter::resume_at(&self.run.metrics(), saved.step)?);
+        // A look that is made again says so again.
+        let stays = |step, line: &Map<String, Value>| {
+            step < saved.step || step == saved.step && !(saved.look_due && line.contains_key("validation"))
+        };
+        self.metrics = Some(MetricsWriter::resume_where(&self.run.metrics(), stays)?);
         self.events = Some(EventWriter::create(self.run.dir(), Some(saved.step + 1))?);
         self.bar.set_position(saved.step);
         self.bar.reset_eta();

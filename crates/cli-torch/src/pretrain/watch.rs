@@ -1,9 +1,10 @@
 //! What is seen and kept of a pretraining run while it goes.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use llama_pro_run::RunFolder;
-use llama_pro_train::{Observer, Saved, StepReport, Trainer};
+use llama_pro_train::{Look, Observer, Saved, StepReport, Trainer};
 
 use super::data::Data;
 use super::evaluate;
@@ -36,11 +37,18 @@ impl Observer for Watch<'_> {
         Ok(self.live.step(report)?)
     }
 
-    fn validate(&mut self, step: u64, trainer: &Trainer) -> llama_pro_train::Result<Option<f64>> {
-        let scores = evaluate::glance(trainer.model(), self.data, self.recipe)?;
-        let moved = evaluate::forgetting(trainer, self.data, self.recipe)?;
+    fn validate(&mut self, step: u64, trainer: &Trainer, stop: &AtomicBool) -> llama_pro_train::Result<Look> {
+        let looked = evaluate::glance(trainer.model(), self.data, self.recipe, stop).and_then(|scores| {
+            let moved = evaluate::forgetting(trainer, self.data, self.recipe, stop)?;
+            Ok((scores, moved))
+        });
+        // With rows left out it says nothing, be it an error.
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Look::BrokenOff);
+        }
+        let (scores, moved) = looked?;
         self.live.validated(step, &scores, &moved)?;
-        Ok(monitored(&scores, self.recipe.train.monitor.as_deref()))
+        Ok(Look::Seen(monitored(&scores, self.recipe.train.monitor.as_deref())))
     }
 
     fn saving(&mut self, _step: u64) -> llama_pro_train::Result<()> {

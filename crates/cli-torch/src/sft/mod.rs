@@ -292,7 +292,8 @@ impl Job<'_> {
         if file.exists() {
             return Ok(EvalTable::read(&file)?);
         }
-        let table = texts::score(model, texts, self.recipe, name)?;
+        // These are waited for: they are scores of the run, not looks at its way.
+        let table = texts::score(model, texts, self.recipe, name, &AtomicBool::new(false))?;
         self.run.write_eval(name, &table)?;
         Ok(table)
     }

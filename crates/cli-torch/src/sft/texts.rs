@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
 use llama_pro_corpus::{Environment, documents, is_validation};
@@ -126,17 +127,19 @@ fn rows(
     Ok(rows)
 }
 
-/// Perplexities.
+/// Perplexities. Rows are left out once `stop` is raised.
 pub(super) fn score(
     model: &Llama,
     texts: &[Scored],
     recipe: &Recipe,
     name: &str,
+    stop: &AtomicBool,
 ) -> Result<EvalTable, llama_pro_eval::Error> {
     let mut table = EvalTable::new(name);
     for text in texts {
         let mut scorer = Scorer::new(model, Blocks::Grown);
-        let score = perplexity(&mut scorer, text.rows.iter().cloned(), recipe.eval.batch_rows)?;
+        let rows = text.rows.iter().cloned().take_while(|_| !stop.load(Ordering::Relaxed));
+        let score = perplexity(&mut scorer, rows, recipe.eval.batch_rows)?;
         table.push(&text.name, score);
     }
     Ok(table)

@@ -8,7 +8,8 @@ use llama_pro_checkpoint::Checkpoint;
 use llama_pro_model::{Llama, LoadOptions, Trained};
 use llama_pro_run::RunFolder;
 use llama_pro_train::{
-    Batches, Fit, Keep, MicroBatch, Observer, Outcome, Result, Saved, StepReport, TrainConfig, Trainer, fit,
+    Batches, Fit, Keep, Look, MicroBatch, Observer, Outcome, Result, Saved, StepReport, TrainConfig, Trainer,
+    fit,
 };
 use tch::{Device, Tensor};
 
@@ -57,6 +58,10 @@ pub(crate) struct Ear {
     pub(crate) saved: Vec<u64>,
     /// Nats per token of one validation after the other.
     pub(crate) validations: Vec<f64>,
+    /// Steps whose held-out rows were looked at.
+    pub(crate) looks: Vec<u64>,
+    /// A signal comes in the middle of the look after this step.
+    pub(crate) break_off: Option<u64>,
     pub(crate) stop_at: u64,
     /// Steps after whose validation a gradient is no number.
     pub(crate) poison: Vec<u64>,
@@ -85,12 +90,17 @@ impl Observer for Hears<'_> {
         }
         Ok(())
     }
-    fn validate(&mut self, step: u64, trainer: &Trainer) -> Result<Option<f64>> {
+    fn validate(&mut self, step: u64, trainer: &Trainer, stop: &AtomicBool) -> Result<Look> {
+        if self.ear.break_off == Some(step) {
+            stop.store(true, Ordering::Relaxed);
+            return Ok(Look::BrokenOff);
+        }
         if self.ear.poison.contains(&step) {
             let parameter = trainer.model().parameters().iter().filter(|p| p.trained).nth(3).unwrap();
             let _ = tch::no_grad(|| parameter.tensor.grad().fill_(f64::NAN));
         }
-        Ok((!self.ear.validations.is_empty()).then(|| self.ear.validations.remove(0)))
+        self.ear.looks.push(step);
+        Ok(Look::Seen((!self.ear.validations.is_empty()).then(|| self.ear.validations.remove(0))))
     }
     fn saved(&mut self, step: u64, _: &Path) {
         self.ear.saved.push(step);
