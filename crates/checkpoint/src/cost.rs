@@ -13,6 +13,10 @@ use std::fmt;
 
 use crate::LlamaConfig;
 
+/// Places of a forward pass on a CPU, or one row where a row has more. Fewer are slower in bfloat16, up to 9 % at 1,024;
+/// docs/performance.md has the measurement.
+pub const CPU_PLACES: usize = 2048;
+
 /// Which activations are thrown away in the forward pass and computed again in the backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Recompute {

@@ -6,11 +6,12 @@ use std::process::Command;
 use tch::{Device, Kind};
 
 /// Part of the name that the driver gives, and FLOP/s, from the makers' data sheets (without sparsity). The first that fits.
-const DENSE_BF16: [(&str, f64); 13] = [
+const DENSE_BF16: [(&str, f64); 14] = [
     ("B200", 2250e12),
     ("H100 PCIe", 756e12),
     ("H100 NVL", 835e12),
     ("H200 NVL", 835e12),
+    ("H800 PCIe", 756e12),
     ("H100", 989e12),
     ("H200", 989e12),
     ("H800", 989e12),
@@ -23,18 +24,30 @@ const DENSE_BF16: [(&str, f64); 13] = [
 ];
 
 /// FLOP/s of `device` in `kind`. `None` for a CPU, another dtype, a GPU that is not listed, and where the driver's
-/// nvidia-smi does not say which it is.
+/// nvidia-smi leaves open which it is.
 pub(crate) fn of(device: Device, kind: Kind) -> Option<f64> {
     let Device::Cuda(index) = device else { return None };
     if kind != Kind::BFloat16 {
         return None;
     }
-    let id = physical(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(), index)?;
-    let output = Command::new("nvidia-smi")
-        .args(["--query-gpu=name", "--format=csv,noheader", &format!("--id={id}")])
-        .output()
-        .ok()?;
-    listed(String::from_utf8_lossy(&output.stdout).trim())
+    let uuid = uuid(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(), index);
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=name,mig.mode.current", "--format=csv,noheader"]);
+    command.args(uuid.map(|uuid| format!("--id={uuid}")));
+    let output = command.output().ok()?;
+    agreed(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// What all GPUs of the driver's list promise. CUDA counts them in another order than the driver, the fastest first, so of
+/// different ones nothing is said; nor of one that is cut into slices.
+fn agreed(list: &str) -> Option<f64> {
+    let rate = |line: &str| {
+        let (name, slices) = line.split_once(',')?;
+        if slices.trim() == "Enabled" { None } else { listed(name) }
+    };
+    let mut rates = list.lines().filter(|line| !line.trim().is_empty()).map(rate);
+    let first = rates.next()??;
+    rates.all(|rate| rate == Some(first)).then_some(first)
 }
 
 /// By the name that the driver gives, for example "NVIDIA H100 80GB HBM3".
@@ -45,12 +58,9 @@ fn listed(name: &str) -> Option<f64> {
     DENSE_BF16.iter().find(|(wanted, _)| fits(wanted)).map(|(_, rate)| *rate)
 }
 
-/// The driver's own number, or UUID, of the GPU that the program sees as `index`.
-fn physical(visible: Option<&str>, index: usize) -> Option<String> {
-    match visible.map(str::trim).filter(|list| !list.is_empty()) {
-        Some(list) => list.split(',').nth(index).map(|id| id.trim().to_owned()),
-        None => Some(index.to_string()),
-    }
+/// The name that no order changes, where CUDA_VISIBLE_DEVICES gives it.
+fn uuid(visible: Option<&str>, index: usize) -> Option<&str> {
+    visible?.split(',').nth(index).map(str::trim).filter(|id| id.starts_with("GPU-"))
 }
 
 #[cfg(test)]
@@ -65,6 +75,8 @@ mod tests {
             ("NVIDIA H100 PCIe", 756.0),
             ("NVIDIA H100 NVL", 835.0),
             ("NVIDIA H200 NVL", 835.0),
+            ("NVIDIA H800 PCIe", 756.0),
+            ("NVIDIA H800", 989.0),
             ("NVIDIA GH200 480GB", 989.0),
             ("NVIDIA A100-SXM4-80GB", 312.0),
             ("NVIDIA A100 80GB PCIe", 312.0),
@@ -81,11 +93,18 @@ mod tests {
 
     #[test]
     fn the_gpu_that_the_program_sees() {
-        assert_eq!(physical(None, 1).as_deref(), Some("1"));
-        assert_eq!(physical(Some(""), 1).as_deref(), Some("1"));
-        assert_eq!(physical(Some("3, 5"), 1).as_deref(), Some("5"));
-        assert_eq!(physical(Some("GPU-8a"), 0).as_deref(), Some("GPU-8a"));
-        assert_eq!(physical(Some("3"), 1), None);
+        assert_eq!(uuid(Some("GPU-8a, GPU-9b"), 1), Some("GPU-9b"));
+        for numbers in [None, Some(""), Some("3, 5"), Some("GPU-8a")] {
+            assert_eq!(uuid(numbers, 1), None);
+        }
+        let h100 = "NVIDIA H100 80GB HBM3, Disabled\n";
+        assert_eq!(agreed(h100), Some(989e12));
+        assert_eq!(agreed(&h100.repeat(8)), Some(989e12));
+        assert_eq!(agreed("NVIDIA L4, [N/A]\n"), Some(121e12));
+        assert_eq!(agreed(&format!("NVIDIA L4, [N/A]\n{h100}")), None, "which of them is the program's?");
+        assert_eq!(agreed("NVIDIA H100 80GB HBM3, Enabled\n"), None, "a slice");
+        assert_eq!(agreed("NVIDIA-SMI has failed"), None);
+        assert_eq!(agreed(""), None);
     }
 
     #[test]

@@ -121,7 +121,9 @@ fn a_kill_at_any_moment_costs_no_finished_part_and_no_byte() {
         // What is there under its name is whole, and stays.
         let pieces = |kind: &str| -> Vec<_> {
             let entries = fs::read_dir(dir.path().join("out/work").join(kind)).into_iter().flatten();
-            let records = entries.map(|entry| entry.unwrap().path().join("part.json"));
+            let named =
+                entries.map(Result::unwrap).filter(|e| !e.file_name().as_encoded_bytes().starts_with(b"."));
+            let records = named.map(|entry| entry.path().join("part.json"));
             records
                 .filter(|r| r.exists())
                 .map(|r| (r.clone(), r.metadata().unwrap().modified().unwrap()))

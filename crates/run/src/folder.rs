@@ -105,7 +105,8 @@ impl RunFolder {
 
     /// What a killed writer left, wherever [`write_atomic`] writes in a run.
     fn remove_partials(&self) -> Result<()> {
-        for folder in [self.dir.clone(), self.eval(), self.model()].iter().filter(|f| f.is_dir()) {
+        let folders = [self.dir.clone(), self.eval(), self.model(), self.dir.join("adapter")];
+        for folder in folders.iter().filter(|f| f.is_dir()) {
             for name in names(folder)?.iter().filter(|n| is_partial(n)) {
                 let left = folder.join(name);
                 if left.is_file() {

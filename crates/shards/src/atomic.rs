@@ -29,13 +29,17 @@ impl Pending {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
         remove_abandoned(folder(path), &prefix);
-        let file = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(PARTIAL)
-            .tempfile_in(folder(path))
-            .map_err(io(path, "create a temporary file for"))?;
-        // Where locks are not supported, nothing is ever taken for abandoned.
-        let _ = file.as_file().try_lock();
+        let make = || {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(&prefix).suffix(PARTIAL).tempfile_in(folder(path))
+        };
+        let failed = || io(path, "create a temporary file for");
+        let mut file = make().map_err(failed())?;
+        // Where locks are not supported, nothing is ever taken for abandoned. Another writer that came between the file and
+        // its lock took it for that.
+        while file.as_file().lock().is_ok() && !file.path().exists() {
+            file = make().map_err(failed())?;
+        }
         let file = BufWriter::with_capacity(1 << 20, file);
         Ok(Self { path: path.to_path_buf(), file, hash: blake3::Hasher::new(), bytes: 0, failed: false })
     }
@@ -88,8 +92,9 @@ fn remove_abandoned(folder: &Path, prefix: &str) {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(prefix) && name.ends_with(PARTIAL) {
-            let free = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-            if free {
+            let Ok(file) = File::open(entry.path()) else { continue };
+            // Removed while it is locked, so that whoever waits for the lock finds it gone.
+            if file.try_lock().is_ok() {
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -19,6 +19,7 @@ use tch::Kind;
 
 use crate::error::at;
 use crate::export::{bytes_of, lazy};
+use crate::folders::{exchange, partial_of, retire};
 use crate::moments::Moments;
 use crate::optimizer::Slot;
 use crate::trainer::Trainer;
@@ -113,20 +114,27 @@ impl Snapshot {
         Ok(Self { slots, saved: saved.clone() })
     }
 
-    /// Writes it as the folder `target`, then removes `old` ones. A complete one of the same step is left as it is: the
-    /// same step of the same run has the same bytes.
+    /// Writes it as the folder `target`, then removes `old` ones. A complete one of the same step is left as it is, since the
+    /// same step of the same run has the same bytes; but for one that still waits for its look at held-out rows, whose place
+    /// the one that has had it takes.
     ///
     /// # Errors
     /// Whatever the disk says; nothing half-written is left under the final name.
     pub(crate) fn write(&self, target: &Path, old: &[PathBuf]) -> Result<()> {
-        if !target.join(MANIFEST).exists() {
-            retire(target)?;
+        if !is_written(target, &self.saved) {
+            let there = target.join(MANIFEST).exists();
             let partial = partial_of(target);
+            if !there {
+                retire(target)?;
+            }
             let result = self.fill(&partial).and_then(|()| {
-                fs::rename(&partial, target).map_err(at(target))?;
+                match there {
+                    true => exchange(&partial, target).map_err(at(target))?,
+                    false => fs::rename(&partial, target).map_err(at(target))?,
+                }
                 sync(target.parent().unwrap_or(target))
             });
-            if result.is_err() {
+            if there || result.is_err() {
                 let _ = fs::remove_dir_all(&partial);
             }
             result?;
@@ -165,33 +173,11 @@ impl Snapshot {
     }
 }
 
-/// Removes what a kill in the middle of a save or of a removal left behind.
-pub(crate) fn clear_partial(run: &RunFolder) -> Result<()> {
-    let target = run.checkpoint(0);
-    let parent = target.parent().unwrap_or(run.dir());
-    for entry in fs::read_dir(parent).map_err(at(parent))? {
-        let path = entry.map_err(at(parent))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.starts_with(".step-") && name.ends_with(".partial") {
-            fs::remove_dir_all(&path).map_err(at(&path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes a checkpoint out of sight first, then removes it: a kill between the files leaves no half of one.
-fn retire(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let partial = partial_of(path);
-    fs::rename(path, &partial).map_err(at(path))?;
-    fs::remove_dir_all(&partial).map_err(at(&partial))
-}
-
-fn partial_of(path: &Path) -> PathBuf {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("step");
-    path.with_file_name(format!(".{name}.partial"))
+/// Whether the folder of a step holds what would be written there. A checkpoint that waits for its look at held-out rows is
+/// not that of a run that has had it.
+pub(crate) fn is_written(target: &Path, saved: &Saved) -> bool {
+    let there = || serde_json::from_slice::<Saved>(&fs::read(target.join(STATE)).ok()?).ok();
+    target.join(MANIFEST).exists() && there().is_some_and(|there| saved.look_due || !there.look_due)
 }
 
 /// Checkpoints that have a manifest, the newest first.

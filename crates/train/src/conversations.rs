@@ -88,6 +88,16 @@ impl ConversationBatches {
         self.rows.len()
     }
 
+    /// Places of the longest row.
+    pub fn longest_row(&self) -> usize {
+        self.rows.iter().map(|row| self.places(row)).max().unwrap_or(0)
+    }
+
+    /// Places that hold a token in a row of these conversations.
+    fn places(&self, row: &[u32]) -> usize {
+        row.iter().map(|&i| self.conversations[i as usize].places()).sum()
+    }
+
     /// Share of the places of all rows that hold a token.
     pub fn filled(&self) -> f64 {
         let places: usize = self.conversations.iter().map(Conversation::places).sum();
@@ -135,10 +145,7 @@ impl Batches for ConversationBatches {
     fn micro_batches(&self, step: u64, device: Device) -> Result<Vec<MicroBatch>> {
         let first = step * self.rows_per_step as u64;
         let members: Vec<&[u32]> = (0..self.rows_per_step as u64).map(|i| self.at(first + i)).collect();
-        let places: Vec<usize> = members
-            .iter()
-            .map(|row| row.iter().map(|&i| self.conversations[i as usize].places()).sum())
-            .collect();
+        let places: Vec<usize> = members.iter().map(|row| self.places(row)).collect();
         let micros = passes(&places, self.micro_rows, device).into_iter().map(|pass| {
             // As long as its longest row: padding is computed like anything else.
             let length = places[pass.clone()].iter().copied().max().unwrap_or(self.row_length);

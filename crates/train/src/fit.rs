@@ -143,7 +143,8 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
     let stopped = || fit.stop.load(Ordering::Relaxed);
     while !at.done(config) {
         // A run that was stopped before its look at held-out rows goes on with that.
-        if !at.look_due {
+        let owed = at.look_due;
+        if !owed {
             let begun = Instant::now();
             let micros = fit.batches.micro_batches(at.step, trainer.model().device())?;
             let (step, rate) = (at.step + 1, learning_rate(config, at.step));
@@ -166,7 +167,9 @@ pub fn fit(trainer: &mut Trainer, fit: &Fit, observer: &mut dyn Observer) -> Res
             better = at.judge(nats);
         }
         let stop = stopped();
-        if at.done(config) || stop || due(at.step, config.checkpoint_every) || better && config.keeps_best() {
+        let made_up = owed && !at.look_due;
+        let due = due(at.step, config.checkpoint_every) || made_up || better && config.keeps_best();
+        if at.done(config) || stop || due {
             at.recent = watchdog.recent();
             saver.save(trainer, &at, observer)?;
         }

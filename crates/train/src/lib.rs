@@ -14,6 +14,7 @@ mod conversations;
 mod error;
 mod export;
 mod fit;
+mod folders;
 mod forgetting;
 mod moments;
 mod objective;

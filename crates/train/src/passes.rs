@@ -6,11 +6,8 @@
 
 use std::ops::Range;
 
+use llama_pro_checkpoint::cost::CPU_PLACES;
 use tch::Device;
-
-/// Places of a forward pass on a CPU, or one row where a row has more. Passes of 1,024 places are up to 9 % slower in
-/// bfloat16, larger ones no faster (docs/performance.md has the measurement).
-const CPU_PLACES: usize = 2048;
 
 /// Ranges of rows, in their order, that go through the model together. `places` has the length of each row; rows of a pass
 /// are padded to the longest of them. `micro_rows` is what the recipe says.

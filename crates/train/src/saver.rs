@@ -10,6 +10,7 @@ use llama_pro_run::RunFolder;
 
 use crate::checkpoint::{self, Saved, Snapshot};
 use crate::fit::Observer;
+use crate::folders::clear_partial;
 use crate::trainer::Trainer;
 use crate::{Error, Result, TrainConfig};
 
@@ -36,7 +37,7 @@ struct Writing {
 impl<'a> Saver<'a> {
     /// Removes what a kill has left, and sees to it that a first checkpoint will find room.
     pub(crate) fn new(run: &'a RunFolder, config: &TrainConfig, trainer: &Trainer) -> Result<Self> {
-        checkpoint::clear_partial(run)?;
+        clear_partial(run)?;
         // Master and two moments in float32, and a header that grows with the names.
         let names: u64 = trainer.optimizer.slots.iter().map(|s| 3 * (s.name.len() as u64 + 100)).sum();
         let bytes = 12 * trainer.n_trained() + names;
@@ -70,7 +71,7 @@ impl<'a> Saver<'a> {
         let best = saved.best.filter(|_| self.keeps_best).map(|b| self.run.checkpoint(b.step));
         let old = others.skip(self.keep.max(1) - 1).filter(|p| Some(*p) != best.as_ref()).cloned();
         let old: Vec<PathBuf> = old.collect();
-        if !before.contains(&path) {
+        if !checkpoint::is_written(&path, saved) {
             self.check_space()?;
         }
         let snapshot = Snapshot::of(trainer, saved, self.background)?;

@@ -48,7 +48,7 @@ pub struct Trainer {
     /// Of the recipe, and what it comes to for the shape of the last micro-batch.
     recompute: Recompute,
     recomputed: Option<(Vec<i64>, Vec<bool>)>,
-    /// Whether the step at hand has several micro-batches.
+    /// Whether a step has had several micro-batches.
     accumulates: bool,
     /// Whether checkpoints are written from a copy.
     copies_state: bool,
@@ -123,8 +123,9 @@ impl Trainer {
         if n_targets == 0 {
             return Err(Error::Setup(format!("step {step}: its rows hold no token to predict")));
         }
-        if self.accumulates != (micros.len() > 1) {
-            self.accumulates = micros.len() > 1;
+        // The sums of the first step with several passes stay, be the next one a single pass.
+        if micros.len() > 1 && !self.accumulates {
+            self.accumulates = true;
             self.recomputed = None;
         }
         let mut sums = MicroStats::default();
@@ -215,10 +216,14 @@ impl Trainer {
             return Err(Error::Config {
                 key: "train.recompute",
                 value: format!("\"{}\"", self.recompute),
-                expected: match self.model.device() {
-                    Device::Cpu => {
+                expected: match (self.model.device(), self.copies_state) {
+                    (Device::Cpu, true) => {
                         "a step does not fit even with every block computed again; train.background-checkpoints = false \
                          saves the copy that a checkpoint is written from"
+                    }
+                    (Device::Cpu, false) => {
+                        "a step does not fit even with every block computed again; lower data.sequence-length, or where a \
+                         step has fewer than 2,048 tokens train.rows-per-step"
                     }
                     _ => "a step does not fit even with every block computed again; lower train.micro-rows",
                 },

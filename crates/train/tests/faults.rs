@@ -8,8 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use common::tiny::{Ear, Replay, copy, file, folder, go, trainer, weights};
-use llama_pro_train::{Best, Finished, Keeps, Outcome, Outliers, TrainConfig};
-use tch::Tensor;
+use llama_pro_train::{
+    Batches, Best, Error, Finished, Keeps, MicroBatch, Outcome, Outliers, Result, TrainConfig,
+};
+use tch::{Device, Tensor};
 
 const FILES: [&str; 4] = ["weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"];
 
@@ -243,6 +245,18 @@ fn the_best_validation_is_kept_and_ends_the_run_early() {
     assert_eq!((done(outcome).step, late.resumed), (10, Some(7)));
 }
 
+/// A run that comes no further: there are no rows any more.
+struct Gone;
+
+impl Batches for Gone {
+    fn micro_batches(&self, step: u64, _: Device) -> Result<Vec<MicroBatch>> {
+        Err(Error::Setup(format!("the rows of step {step} are gone")))
+    }
+    fn fingerprint(&self) -> String {
+        Replay::new().fingerprint()
+    }
+}
+
 /// A stop that comes before or in the middle of a look at held-out rows does not wait for it: the run that goes on looks
 /// first, and comes to the same end.
 #[test]
@@ -275,12 +289,22 @@ fn a_stop_does_not_wait_for_a_validation() {
         let mut ear = Ear { break_off: Some(at), ..Ear::default() };
         let (_, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
         assert_eq!((outcome, ear.losses.len()), (Outcome::Stopped { step: at }, 0), "{name}");
+        // What is made up for is saved, and the best state with it: after a kill nothing is looked at again.
+        if at < 8 {
+            let mut ear = Ear { validations: vec![nats[seen]], ..Ear::default() };
+            go(&run, &config, &Gone, &mut ear).err().unwrap();
+            assert_eq!((&ear.looks[..], ear.losses.len()), (&[at][..], 0), "{name}");
+        }
+        let seen = seen + usize::from(at < 8);
         let mut ear = Ear { validations: nats[seen..].to_vec(), ..Ear::default() };
         let (trainer, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
-        assert_eq!(ear.looks, (at..=8).step_by(2).collect::<Vec<_>>(), "{name}");
+        assert_eq!(ear.looks, (seen as u64 * 2 + 2..=8).step_by(2).collect::<Vec<_>>(), "{name}");
         let done = done(outcome);
         assert_eq!((done.step, done.best), (end.step, end.best), "{name}");
         assert!(weights(&trainer) == weights(&whole), "{name}: other weights");
+        let mut ear = Ear::default();
+        let (_, outcome) = go(&run, &config, &batches, &mut ear).unwrap();
+        assert!(matches!(outcome, Outcome::Finished(_)) && ear.looks.is_empty(), "{name}: looked again");
     }
 }
 

@@ -13,7 +13,8 @@ use llama_pro_train::{Batches, MicroBatch, Result, SampledRows, TrainConfig};
 use tch::{Device, Tensor};
 
 const LENGTH: usize = 48;
-const ROWS: usize = 3;
+/// More than go through a forward pass together.
+const ROWS: usize = 44;
 const STEPS: u64 = 12;
 
 /// Documents of 2 to 90 tokens: some fit into a row with others, some are longer than a row.
@@ -101,7 +102,8 @@ fn a_run_is_that_of_documents_one_at_a_time() {
         (trainer, ear.losses)
     };
     let sampler = sampler();
-    let packed = || SampledRows::new(sampler.clone(), Vec::new(), ROWS, 2);
+    let packed = || SampledRows::new(sampler.clone(), Vec::new(), ROWS, ROWS);
+    assert_eq!(packed().micro_batches(0, Device::Cpu).unwrap().len(), 2);
     let (trainer, losses) = run("packed", &packed(), Ear::default());
     let (reference, expected) = run("one-by-one", &OneByOne(sampler.clone()), Ear::default());
     assert_eq!((losses.len(), expected.len()), (STEPS as usize, STEPS as usize));

@@ -75,6 +75,24 @@ fn a_budget_that_nothing_fits_is_refused_before_a_step() {
     assert!(error.starts_with("train.recompute = "), "{error}");
 }
 
+/// A step of several passes makes float32 sums in bfloat16; they are there from then on, be the next step a single pass.
+#[test]
+fn sums_of_gradients_stay_in_the_plan() {
+    let tokens = Expected::read(&fixture("llama2-train-added").join("curve.safetensors")).get("tokens");
+    let config = TrainConfig { dtype: Dtype::Bf16, ..TrainConfig::new(3, 8, 2e-3) };
+    let mut trainer =
+        Trainer::new(model(new_blocks(), Kind::BFloat16), None, &config, Keep::default()).unwrap();
+    let micro = |step, m| MicroBatch::tokens(&tokens.get(step).get(m));
+    let weights = trainer.n_trained();
+    for (step, micros, bytes) in
+        [(0, vec![micro(0, 0)], 2), (1, vec![micro(1, 0), micro(1, 1)], 6), (2, vec![micro(2, 0)], 6)]
+    {
+        trainer.step(&micros, step + 1, 2e-3).unwrap();
+        assert_eq!(trainer.memory_plan(&micros[0]).gradients, bytes * weights, "step {step}");
+    }
+    assert_eq!(trainer.state_bytes().1, 6 * weights);
+}
+
 #[test]
 fn the_plan_knows_what_is_trained() {
     let parts = trained_parts(&model(new_blocks(), Kind::Float));

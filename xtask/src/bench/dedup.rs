@@ -104,8 +104,8 @@ fn arms(setup: &Setup, set: &Path) -> Vec<Arm> {
         ours("llama-pro", "0.7", "ours.json"),
         ours("llama-pro, at 0.8", "0.8", "ours-0.8.json"),
         peer("dedup_numpy.py", "dedup_numpy.py", "numpy", &threads, options.repeats),
-        peer("datatrove", datatrove, "datatrove", "spacy", 1),
-        peer("datatrove, BigCode's words", datatrove, "datatrove-bigcode", "bigcode", 1),
+        peer("datatrove, 1 worker", datatrove, "datatrove", "spacy", 1),
+        peer("datatrove, 1 worker, BigCode's words", datatrove, "datatrove-bigcode", "bigcode", 1),
     ]
 }
 

@@ -82,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Compute::Bf16 => (Kind::BFloat16, Dtype::Bf16),
     };
     anyhow::ensure!(!args.parts || device == Device::Cpu, "--parts: expected --device cpu");
+    anyhow::ensure!(!args.parts || args.micro.is_none(), "--parts: expected one pass, found --micro");
     let blocks: Vec<usize> = (4..config.num_hidden_layers).step_by(5).collect();
     let (learned, trained) = match args.mode {
         Mode::Full => (Parts::all(&config), Trained::All),
@@ -103,10 +104,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ..TrainConfig::new(args.steps + 2, batch as usize, 1e-4)
     };
     let mut trainer = Trainer::new(model, None, &train, Keep::default())?;
-    let plan = trainer.memory_plan(&MicroBatch::tokens(&Tensor::zeros(
-        [batch as i64, length as i64],
-        (Kind::Int64, device),
-    )));
+    trainer.expect((micro, length as i64), micro < batch as i64, false, false)?;
+    let row = Tensor::zeros([micro, length as i64], (Kind::Int64, device));
+    let plan = trainer.memory_plan(&MicroBatch::tokens(&row));
     let mut times = Vec::new();
     let mut loss = f64::NAN;
     for step in 0..args.steps + 2 {
@@ -123,7 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         _ => resident("VmHWM"),
     };
     let step_s = median(times.split_off(2));
-    let rate = rate::products((batch * length) as i64, hidden as i64, inner as i64, kind, device);
+    let rate = rate::products(micro * length as i64, hidden as i64, inner as i64, kind, device);
     let tensors = if device == Device::Cpu { meter.read()?.1.unsigned_abs() } else { peak };
     drop(meter);
     let round = |x: f64, digits: i32| (x * 10f64.powi(digits)).round() / 10f64.powi(digits);
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut record = json!({
         "shape": word(args.shape.to_possible_value()), "mode": word(args.mode.to_possible_value()),
         "dtype": word(args.dtype.to_possible_value()), "recompute": args.recompute.to_string(),
-        "batch": batch, "seq": length, "step_s": round(step_s, 4),
+        "batch": batch, "micro": micro, "seq": length, "step_s": round(step_s, 4),
         "tokens_per_s": round((batch * length) as f64 / step_s, 1), "peak_mib": peak >> 20,
         "tensor_mib": tensors >> 20, "plan_mib": plan.total() >> 20,
         "params": parameters, "trainable": trainer.n_trained(), "loss": round(loss, 4),
@@ -145,7 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.parts {
         drop(trainer);
-        let (rows, length) = (batch as i64, length as i64);
+        let (rows, length) = (micro, length as i64);
         let step =
             parts::Step { config: &config, trained: &learned, rows, length, kind, seconds: step_s, rate };
         record["by_part"] = parts::measure(&step)?;

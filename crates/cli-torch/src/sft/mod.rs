@@ -22,7 +22,7 @@ use llama_pro_eval::EvalTable;
 use llama_pro_expand::{Expansion, model_digest};
 use llama_pro_model::{Llama, LoadOptions, LoraOptions, Trained, choose_device, describe};
 use llama_pro_run::RunFolder;
-use llama_pro_train::{Batches, Dtype, Fit, Outcome, Parameters, Trainer, WithKept, fit};
+use llama_pro_train::{Batches, Dtype, Fit, Outcome, Parameters, Trainer, WithKept, fit, rows_per_pass};
 use tch::{Device, Kind};
 
 use data::Data;
@@ -185,13 +185,15 @@ impl Job<'_> {
         origin::warn_of_slow_bfloat16(&recipe.train, device);
         let model = self.load(&checkpoint, record.as_ref(), device)?;
         let reference = self.reference(&checkpoint, &model)?;
-        let before = self.score_once("before", &model, &texts.scored)?;
-        let asked_before = self.ask_once("answers-before", &model)?;
+        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
+        self.expect(&mut trainer)?;
+        let before = self.score_once("before", trainer.model(), &texts.scored)?;
+        let asked_before = self.ask_once("answers-before", trainer.model())?;
         let ready = |benchmarks| Ready::new(benchmarks, &recipe.folder(), &dir);
         let mut benchmarks = recipe.benchmarks.as_ref().map(ready).transpose()?;
-        let scored = benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", &model));
+        let scored =
+            benchmarks.as_mut().map(|ready| ready.score_once(run, "benchmarks-before", trainer.model()));
         let scored_before = scored.transpose()?;
-        let mut trainer = Trainer::new(model, reference, &recipe.train, recipe.keep_weights())?;
         let mut watch = watch::Watch::new(run, recipe, &texts);
         let setup =
             Fit { config: &recipe.train, batches, run, inputs, resume: self.resumed, stop: self.stop };
@@ -240,6 +242,22 @@ impl Job<'_> {
             benchmarks: scored_before.as_ref().zip(scored_after.as_ref()),
             done,
         })
+    }
+
+    /// What a step takes is said, and refused where it is too much, before time goes into scores.
+    fn expect(&self, trainer: &mut Trainer) -> Result<()> {
+        let (train, device) = (&self.recipe.train, trainer.model().device());
+        let mut plan = |rows: usize, length: usize, documents: bool, keeps: bool| {
+            let pass = rows_per_pass(rows, length, train.micro_rows(), device);
+            let shape = (pass as i64, length as i64);
+            trainer.expect(shape, pass < train.rows_per_step, documents, keeps)
+        };
+        let kept = self.recipe.kept_rows();
+        plan(train.rows_per_step - kept, self.data.batches.longest_row(), self.recipe.data.packing, false)?;
+        if kept > 0 {
+            plan(kept, self.recipe.data.sequence_length, true, true)?;
+        }
+        Ok(())
     }
 
     /// Stopped with everything up to `step` saved: says how to go on.

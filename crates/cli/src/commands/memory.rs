@@ -2,7 +2,7 @@
 //! many rows fit.
 
 use llama_pro_checkpoint::LlamaConfig;
-use llama_pro_checkpoint::cost::{MemoryPlan, Recompute, Step, Trained, flops_per_token};
+use llama_pro_checkpoint::cost::{CPU_PLACES, MemoryPlan, Recompute, Step, Trained, flops_per_token};
 use serde::Serialize;
 
 use llama_pro_cli::output;
@@ -119,6 +119,10 @@ pub(crate) fn show(plans: &[StepMemory], length: u64, limit: u64) {
         "rows",
     ];
     println!("{}", output::table(&header, rows));
+    println!(
+        "  a forward pass on a GPU has the rows of train.micro-rows, on a CPU {}",
+        (CPU_PLACES as u64 / length.max(1)).max(1)
+    );
     let mut copies: Vec<String> =
         plans.iter().map(|p| format!("{} {}", p.mode, output::bytes(p.checkpoint_copy))).collect();
     copies.dedup();

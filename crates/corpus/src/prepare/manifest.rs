@@ -95,9 +95,10 @@ impl Manifest {
             .map_err(|source| Error::Json { what: "the manifest", source })?;
         text.push('\n');
         let folder = path.parent().unwrap_or(Path::new("."));
+        let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
         let io = || Error::io("write", path);
         let mut file =
-            tempfile::Builder::new().prefix(".").suffix(".partial").tempfile_in(folder).map_err(io())?;
+            tempfile::Builder::new().prefix(&prefix).suffix(".partial").tempfile_in(folder).map_err(io())?;
         file.write_all(text.as_bytes()).map_err(io())?;
         file.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(io())?;
         file.as_file().sync_all().map_err(io())?;
