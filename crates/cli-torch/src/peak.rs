@@ -30,7 +30,8 @@ pub(crate) fn of(device: Device, kind: Kind) -> Option<f64> {
     if kind != Kind::BFloat16 {
         return None;
     }
-    let uuid = uuid(std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref(), index);
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let uuid = uuid(visible.as_deref(), index);
     let mut command = Command::new("nvidia-smi");
     command.args(["--query-gpu=name,mig.mode.current", "--format=csv,noheader"]);
     command.args(uuid.map(|uuid| format!("--id={uuid}")));
