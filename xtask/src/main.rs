@@ -86,9 +86,14 @@ Every other word goes to llama-pro, built in release with libtorch in place:
   expand    Block expansion: BASE OUT, --blocks N or --at I,J
   verify    Prove that an expanded model is its base, from the bytes or (--logits) by running both
   strip     Take the new blocks out again: the base's tensors byte for byte
+  delta     The new blocks alone, for `expand BASE OUT --delta DIR`
+  prepare   Raw corpora to token shards, with an account of every document
   pretrain  Train the new blocks; with no argument the embedded miniature, start to end
-  debug     Logits, replayed training and large random checkpoints, for tests
+  sft       Instruction tuning; with no argument of the last pretrain run
+  generate  Continue texts, or hold a conversation (--chat)
+  eval      Benchmarks with lm-evaluation-harness' prompts and numbers
   report    One self-contained HTML page from run folders
+  debug     Logits, replayed training and large random checkpoints, for tests
 
 `cargo xtask pretrain --help` is `llama-pro pretrain --help`.";
 

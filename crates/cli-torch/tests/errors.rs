@@ -149,6 +149,10 @@ fn arguments_that_clap_refuses() {
         "debug train m --tokens t --train some --out out",
         "verify m --unknown",
         "debug make-checkpoint out --layers many",
+        "eval m --shift t.txt --out o.json",
+        "eval m --shift t.txt --dtype bf16",
+        "eval --compare a.json b.json --out o.json",
+        "eval --list --out o.json",
     ] {
         let ran = run(dir.path(), args);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:#?}");
@@ -158,6 +162,11 @@ fn arguments_that_clap_refuses() {
         let output = common::program(dir.path()).args(["--threads", n, "verify", "m"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "--threads {n}");
     }
+    run(dir.path(), "generate m").refused(&["--prompt TEXT, --prompts FILE or --chat"]);
+    run(dir.path(), "generate m --prompt a --system b").refused(&["--system: expected --chat"]);
+    run(dir.path(), "generate m --prompt a --template tulu").refused(&["--template: expected --chat"]);
+    let names = run(dir.path(), "eval --list --json").ok().json();
+    assert!(names.as_array().unwrap().iter().any(|name| name == "hellaswag"), "{names}");
     assert_unchanged(&before, dir.path());
 }
 
@@ -212,6 +221,8 @@ fn recipes_that_say_what_cannot_be() {
         ("eval.validation-rows=0", ["eval.validation-rows = 0", "at least 1"]),
         ("expand.at=[1]", ["[expand]", "`at` alone"]),
         ("base.scratch={}", ["[base.scratch]", "missing key"]),
+        ("benchmarks={tasks=[]}", ["benchmarks.tasks", "found none"]),
+        ("benchmarks={tasks=[\"mini_arithmetic\"],limit=0}", ["benchmarks.limit", "at least 1"]),
     ] {
         pretrain(dir, set, &words);
     }

@@ -180,6 +180,21 @@ fn texts_that_vanish() {
     assert!(outcome(&dir.join("a")) == outcome(&dir.join("b")));
 }
 
+/// A log on a full disk ends no run.
+#[test]
+fn a_log_that_cannot_be_written() {
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+        println!("skipped: there is no /dev/full");
+        return;
+    };
+    let dir = workplace();
+    let args = "pretrain --config grow.toml --run a --set train.log-every=1 --set train.steps=6";
+    let mut program = program(dir.path());
+    program.args(args.split(' ')).stdout(Stdio::null()).stderr(full);
+    assert_eq!(program.status().unwrap().code(), Some(0));
+    assert!(dir.path().join("a/summary.json").exists());
+}
+
 /// SIGTERM, as batch systems send it; then on with what may change, and not with what may not.
 #[test]
 fn what_a_resume_may_change() {
@@ -202,6 +217,7 @@ fn what_a_resume_may_change() {
     ] {
         run(dir, &format!("{RESUME} --set {set}")).refused(&["b: cannot go on", words]);
     }
+    run(dir, "sft --resume --run b").refused(&["b: this is a run of pretrain", "pretrain --resume --run b"]);
     let begun = fs::read(b.join("recipe.toml")).unwrap();
     let stop = curve(&b).len();
     let more = "--set train.checkpoint-every=3 --set train.keep-checkpoints=4 --set train.log-every=1";

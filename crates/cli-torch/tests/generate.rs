@@ -139,6 +139,17 @@ fn what_cannot_be_generated_is_one_line() {
     assert!(refused(&["other", "--prompt", "x"]).contains("do not belong together"));
 }
 
+/// `… | head -1`: a reader that goes away is no error.
+#[test]
+fn a_closed_pipe_is_silent() {
+    let mut command = common::program(Path::new("."));
+    command.args(["generate", tiny().to_str().unwrap(), "--prompt", "fn main", "--max-new-tokens", "60"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), ""));
+}
+
 /// Holds a conversation through pipes: exit code, answers and messages.
 fn chat(model: &str, input: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = common::program(Path::new("."));

@@ -1,5 +1,6 @@
 //! Exit codes and the one line that explains them.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// A check or a run that went to its end and failed: exit code 1, as opposed to input that could not be used.
@@ -26,12 +27,25 @@ pub fn report(
     crate::progress::start_logging();
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(program)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        // A write to stdout whose reader has seen enough; every other error says what it was about.
+        Ok(Err(error)) if is_broken_pipe(&error) => ExitCode::from(1),
         Ok(Err(error)) => {
-            eprintln!("error: {}", one_line(&error));
+            say(&format!("error: {}", one_line(&error)));
             ExitCode::from(if failed(&error) || error.chain().any(|c| c.is::<Failed>()) { 1 } else { 2 })
         }
         Err(_) => ExitCode::from(1), // the hook has said why
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let bare = error.downcast_ref::<std::io::Error>();
+    error.chain().count() == 1 && bare.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// A line on stderr. Where that cannot be written nobody is there to be told, and the exit code still says it: a full disk
+/// under a log must not end a training run.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// The chain of an error in one line, without repeating what an outer message already quotes.
@@ -56,13 +70,17 @@ fn hook_panics(caught: fn() -> bool) {
         let text = info.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied()).unwrap_or("");
         let text = text.split("\\n").next().unwrap_or("").lines().next().unwrap_or("");
-        if text.starts_with("failed printing to stdout") {
-            return; // the reader of a pipe has seen enough, as `head` does
+        if let Some(why) = text.strip_prefix("failed printing to stdout: ") {
+            // The reader of a pipe has seen enough, as `head` does.
+            if !why.starts_with("Broken pipe") {
+                say(&format!("error: stdout: cannot write: {why}"));
+            }
+            return;
         }
         if caught() {
             tracing::debug!("{place}: {text}");
         } else {
-            eprintln!("error: internal: {text} ({place}); please report this line");
+            say(&format!("error: internal: {text} ({place}); please report this line"));
         }
     }));
 }

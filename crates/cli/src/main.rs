@@ -18,7 +18,7 @@ use llama_pro_cli::{exit, verify};
 #[command(name = "llama-pro", version, disable_help_subcommand = true)]
 struct Cli {
     /// Compute threads on the CPU, where a model is run [default: one per core].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
     #[command(subcommand)]
     command: Command,

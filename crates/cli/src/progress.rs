@@ -21,6 +21,8 @@ pub fn start_logging() {
         .with_ansi(on_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_target(false)
         .without_time()
+        // It would say so on stderr, which is what failed, and panic when that fails too.
+        .log_internal_errors(false)
         .init();
 }
 

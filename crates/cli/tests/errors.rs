@@ -295,3 +295,25 @@ fn a_closed_pipe_is_silent() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+/// A log on a full disk says nothing any more, and the exit code still does; a result that cannot be written is an error.
+#[test]
+fn outputs_on_a_full_disk() {
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+        println!("skipped: there is no /dev/full");
+        return;
+    };
+    let dir = place("llama2");
+    let code = |args: &str| {
+        let mut program = program(dir.path());
+        program.args(args.split(' ')).stdout(Stdio::null()).stderr(full.try_clone().unwrap());
+        program.status().unwrap().code()
+    };
+    assert_eq!(code("inspect nowhere"), Some(2));
+    assert_eq!(code("expand m grown --blocks 2"), Some(0));
+    let output =
+        program(dir.path()).args(["inspect", "m"]).stdout(full.try_clone().unwrap()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: stdout: cannot write: ") && said.lines().count() == 1, "{said}");
+}

@@ -65,6 +65,11 @@ fn the_account_is_printed_and_a_second_run_finds_everything_done() {
     assert!(outputs(dir.path()) == before);
     assert!(run(dir.path(), "prepare --config r.toml --force").ok().stdout.contains("token shards"));
     assert!(outputs(dir.path()) == before, "--force ends with the same bytes");
+    // What a person put into the work folder is no piece of a run.
+    fs::write(dir.path().join("out/work/thesis.txt"), "mine").unwrap();
+    run(dir.path(), "prepare --config r.toml --force --threads 2 --set keep-work=false").ok();
+    let work = tree(&dir.path().join("out/work"));
+    assert_eq!(work.into_keys().collect::<Vec<_>>(), [Path::new("thesis.txt")]);
 }
 
 #[test]
@@ -80,6 +85,16 @@ fn recipes_that_cannot_be_are_one_line() {
     ] {
         run(dir.path(), args).refused(&words);
         assert!(!dir.path().join("out").exists(), "{args}");
+    }
+    for (args, words) in [
+        ("prepare --config r.toml --set out=", vec!["out: ", "expected a folder"]),
+        ("prepare --config r.toml --set out=src", vec!["src: ", "expected a new folder", "`f0.py`"]),
+        ("prepare --config r.toml --set sources.math.weight=-1", vec!["weight: ", "source math", "-1"]),
+        ("prepare --config r.toml --threads 5000", vec!["5000"]),
+    ] {
+        let ran = run(dir.path(), args);
+        assert!(ran.code == Some(2) && words.iter().all(|word| ran.stderr.contains(word)), "{args}: {ran:?}");
+        assert!(!dir.path().join("out").exists() && !dir.path().join(".lock").exists(), "{args}");
     }
     run(dir.path(), "prepare --config r.toml --set sources.code.source.path=gone").refused(&["gone"]);
 }

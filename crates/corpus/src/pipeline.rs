@@ -142,6 +142,7 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     let fim = recipe.fim.clone().map(|options| Fim::new(job.tokenizer, options)).transpose();
     let fim = fim.map_err(Error::Fim)?;
     let out = job.environment.resolve(&recipe.out);
+    refuse_others(&out)?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let _lock = lock(&out)?;
     let work = out.join("work");
@@ -236,7 +237,14 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
     };
     record.write(&out)?;
     if !recipe.keep_work {
-        std::fs::remove_dir_all(&context.work).map_err(Error::io("remove", &context.work))?;
+        for kind in ["parts", "tokens"] {
+            let pieces = context.work.join(kind);
+            if pieces.exists() {
+                std::fs::remove_dir_all(&pieces).map_err(Error::io("remove", &pieces))?;
+            }
+        }
+        // Where somebody has put something of their own there, it stays.
+        let _ = std::fs::remove_dir(&context.work);
     }
     Ok(Corpus { out, report, reused: false })
 }
@@ -327,6 +335,24 @@ fn boundaries(job: &Job<'_>) -> Result<Boundaries> {
         bos: mark(split.bos, "bos", job.tokenizer.bos())?,
         eos: mark(split.eos, "eos", job.tokenizer.eos())?,
     })
+}
+
+/// A folder in which something lies that no earlier run has put there is not written to: files would be replaced.
+fn refuse_others(out: &Path) -> Result<()> {
+    let ours = out.join(".lock").exists() || out.join(llama_pro_shards::RECORD_NAME).exists();
+    // In a folder `work` nothing is touched but the pieces that runs put there.
+    let names = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    match names.filter(|name| name != "work").min() {
+        Some(name) if !ours => {
+            let message = format!(
+                "{}: expected a new folder, an empty one or one of `prepare`; it holds `{}`",
+                out.display(),
+                name.to_string_lossy()
+            );
+            Err(Error::Setting { key: "out", message })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Held until it is dropped; the system lets go of it when the process ends, however it ends.

@@ -20,7 +20,7 @@ pub(crate) fn check(input: &Path, out: &Path, force: bool) -> Result<()> {
         return refuse(format!("the output folder contains the input folder {}", input.display()));
     }
     if !force && fs::symlink_metadata(out).is_ok() {
-        return refuse("the output folder exists (force replaces it)".to_owned());
+        return refuse("the output folder exists (--force replaces it)".to_owned());
     }
     Ok(())
 }

@@ -169,7 +169,8 @@ fn removed(record: &Expansion, kept: usize) -> Vec<usize> {
 }
 
 fn altered(dir: &Path, what: String) -> Error {
-    let reason =
-        format!("{what}: without the new blocks this is not the base again (allow altered to strip anyway)");
+    let reason = format!(
+        "{what}: without the new blocks this is not the base again (--allow-altered strips it anyway)"
+    );
     Error::Altered { path: dir.to_owned(), reason }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     until: Vec<String>,
     /// Result file. Answers are kept beside it until it is written.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "list", "shift", "stages"])]
     out: Option<PathBuf>,
     /// Go on from the answers that an earlier run with the same --out left.
     #[arg(long, requires = "out")]
@@ -88,7 +88,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto", value_name = "NAME")]
     device: String,
     /// Type to compute in [default: that of the weights].
-    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16", "f16"])]
+    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16", "f16"], conflicts_with = "shift")]
     dtype: Option<String>,
     /// Shows the differences between two result files.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"], conflicts_with_all = ["model", "tasks"])]
@@ -120,7 +120,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut catalog = Catalog::builtin()?;
     if args.list {
-        catalog.names().for_each(|name| println!("{name}"));
+        match args.json {
+            true => println!("{}", serde_json::to_string_pretty(&catalog.names().collect::<Vec<_>>())?),
+            false => catalog.names().for_each(|name| println!("{name}")),
+        }
         return Ok(());
     }
     let folder = args.model.as_deref().context("expected a model folder")?;

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// A model folder with its tokenizer.
     model: PathBuf,
     /// Text to continue; several are continued side by side.
-    #[arg(long, value_name = "TEXT", required_unless_present_any = ["prompts", "chat"])]
+    #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
     /// File with a prompt per line; a line that is a JSON object gives its field `prompt`.
     #[arg(long, value_name = "FILE")]
@@ -31,10 +31,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["prompt", "prompts", "samples", "batch", "json"])]
     chat: bool,
     /// System prompt of the conversation.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// A built-in chat template instead of the model's own.
-    #[arg(long, value_name = "NAME", requires = "chat")]
+    #[arg(long, value_name = "NAME")]
     template: Option<String>,
     /// Continuations of each prompt.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -161,8 +161,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         };
         return chat::run(&args.model, &args.options.open(&args.model)?, settings);
     }
+    for (flag, given) in [("--system", &args.system), ("--template", &args.template)] {
+        ensure!(given.is_none(), "{flag}: expected --chat beside it; a prompt is continued as it is");
+    }
     let prompts = prompts(args)?;
-    ensure!(!prompts.is_empty(), "no prompts");
+    match &args.prompts {
+        Some(file) => ensure!(!prompts.is_empty(), "{}: no prompt in it", file.display()),
+        None => ensure!(!prompts.is_empty(), "expected --prompt TEXT, --prompts FILE or --chat"),
+    }
     let source = args.options.open(&args.model)?;
     let ids: Vec<Vec<i64>> = prompts
         .iter()

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use llama_pro_cli::output;
 use llama_pro_eval::{
     Catalog, CodeRunner, DataRoot, Journal, Options, Selection, TaskSpec, TokenizerCodec, evaluate, report,
@@ -48,6 +48,8 @@ pub(crate) struct Ready {
 impl Benchmarks {
     /// Refuses names and data that cannot be used, before a run begins; `folder` is where its relative paths start.
     pub(crate) fn check(&self, folder: &Path) -> Result<()> {
+        ensure!(!self.tasks.is_empty(), "benchmarks.tasks: expected the name of a task at least, found none");
+        ensure!(self.limit != Some(0), "benchmarks.limit: expected at least 1, found 0");
         let (selection, data, options) = self.open(folder)?;
         Ok(llama_pro_eval::check(&selection, &data, &options)?)
     }

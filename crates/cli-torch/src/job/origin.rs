@@ -54,6 +54,15 @@ pub(crate) fn record(run: &RunFolder, inputs: &BTreeMap<String, String>) -> Resu
     Ok(run.write_provenance(&then)?)
 }
 
+/// Refuses to go on with a run that another command began: its recipe would only look wrong.
+pub(crate) fn check_command(run: &RunFolder, recipe: &toml::Table, command: &str) -> Result<()> {
+    // Only a recipe of pretraining names a base.
+    let begun = if recipe.contains_key("base") { "pretrain" } else { "sft" };
+    let dir = run.dir().display();
+    ensure!(begun == command, "{dir}: this is a run of {begun}; go on with `{begun} --resume --run {dir}`");
+    Ok(())
+}
+
 /// Keys that a resume may change although what follows is then not what the undisturbed run would have been.
 pub(crate) fn warn_of_changes(begun: &TrainConfig, now: &TrainConfig, device: Device) {
     if device != Device::Cpu && begun.micro_rows() != now.micro_rows() {

@@ -112,7 +112,9 @@ fn reopen(args: &Args) -> Result<(RunFolder, Recipe)> {
         None => last_run()?.with_context(|| format!("{RUNS}: no run to go on with; name one with --run"))?,
     };
     let run = RunFolder::resume(&dir)?;
-    let text = toml::to_string(&run.read_recipe()?)?;
+    let begun = run.read_recipe()?;
+    origin::check_command(&run, &begun, "pretrain")?;
+    let text = toml::to_string(&begun)?;
     let begun = recipe::read(&run.recipe(), &text, &[])?;
     let recipe = recipe::read(&run.recipe(), &text, &args.overrides())?;
     origin::warn_of_changes(&begun.train, &recipe.train, choose_device(&recipe.device)?);

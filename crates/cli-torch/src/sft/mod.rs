@@ -61,7 +61,9 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
                 .with_context(|| format!("{RUNS}: no run to go on with; name one with --run"))?,
         };
         let run = RunFolder::resume(&dir)?;
-        let text = toml::to_string(&run.read_recipe()?)?;
+        let begun = run.read_recipe()?;
+        origin::check_command(&run, &begun, "sft")?;
+        let text = toml::to_string(&begun)?;
         let begun = recipe::read(&run.recipe(), &text, &[])?;
         let mut recipe = recipe::read(&run.recipe(), &text, &args.set)?;
         origin::warn_of_changes(&begun.train, &recipe.train, choose_device(&recipe.device)?);

@@ -272,10 +272,7 @@ impl Recipe {
         let length = self.data.sequence_length;
         ensure!((2..=1 << 24).contains(&length), "data.sequence-length = {length}: expected 2 to 2^24");
         if let Some(epochs) = self.data.epochs {
-            ensure!(
-                epochs > 0.0 && epochs <= 1e6,
-                "data.epochs = {epochs}: expected more than 0 and at most a million"
-            );
+            ensure!(epochs > 0.0 && epochs <= 1e6, "data.epochs = {epochs}: expected more than 0, at most 1e6");
         }
         let share = self.data.validation;
         ensure!((0.0..1.0).contains(&share), "data.validation = {share}: expected a share from 0 to below 1");
@@ -295,6 +292,8 @@ impl Recipe {
                 "data.sets.{name}: the name is used twice"
             );
         }
+        let share = self.eval.share;
+        ensure!(share > 0.0 && share <= 1.0, "eval.share = {share}: expected a share above 0, at most 1");
         self.check_monitor()?;
         if let Some(keep) = &self.keep {
             keep.check()?;

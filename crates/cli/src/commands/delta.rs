@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
     /// Largest weight file, in bytes [default: 5000000000].
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     max_shard_bytes: Option<u64>,
     /// One JSON object instead of text.
     #[arg(long)]

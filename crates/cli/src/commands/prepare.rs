@@ -34,16 +34,19 @@ pub(crate) struct Args {
     /// The report as one JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// Threads [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
 }
 
 pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
-    if let Some(threads) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
-    }
     let recipe = load(args.config.as_deref(), &args.overrides)?;
     recipe.check()?;
     let tokenizer = tokenizer(&recipe.tokenizer)?;
     let environment = environment()?;
+    if let Some(threads) = args.threads.or(threads) {
+        rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
+    }
     let bar = progress::steps(0);
     let told = |told: Progress| {
         bar.set_message(match told.stage {

@@ -151,6 +151,9 @@ impl CorpusRecipe {
     /// Names the key, what was expected and what was found.
     pub fn check(&self) -> Result<()> {
         let refuse = |key, message| Err(Error::Setting { key, message });
+        if self.out.as_os_str().is_empty() {
+            return refuse("out", "expected a folder, found nothing".to_owned());
+        }
         if !(0.0..1.0).contains(&self.split.validation) {
             let found = self.split.validation;
             return refuse("split.validation", format!("expected at least 0 and less than 1, found {found}"));
@@ -176,10 +179,12 @@ impl CorpusRecipe {
                 return refuse("name", format!("`{}` is used twice; each source needs its own", source.name));
             }
             if !(source.weight.is_finite() && source.weight >= 0.0) {
-                return refuse("weight", format!("expected 0 or more, found {}", source.weight));
+                let (name, found) = (&source.name, source.weight);
+                return refuse("weight", format!("expected 0 or more in source {name}, found {found}"));
             }
             if source.max_tokens == Some(0) {
-                return refuse("max-tokens", "expected at least 1, found 0".to_owned());
+                let message = format!("expected at least 1 in source {}, found 0", source.name);
+                return refuse("max-tokens", message);
             }
             source.source.check()?;
             source.filters.check()?;
