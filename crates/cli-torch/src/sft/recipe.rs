@@ -272,7 +272,7 @@ impl Recipe {
         let length = self.data.sequence_length;
         ensure!((2..=1 << 24).contains(&length), "data.sequence-length = {length}: expected 2 to 2^24");
         if let Some(epochs) = self.data.epochs {
-            ensure!(epochs > 0.0 && epochs <= 1e6, "data.epochs = {epochs}: expected more than 0, at most 1e6");
+            ensure!(epochs > 0.0 && epochs <= 1e6, "data.epochs = {epochs}: expected at most 1e6, above 0");
         }
         let share = self.data.validation;
         ensure!((0.0..1.0).contains(&share), "data.validation = {share}: expected a share from 0 to below 1");
