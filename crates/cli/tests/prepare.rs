@@ -66,10 +66,10 @@ fn the_account_is_printed_and_a_second_run_finds_everything_done() {
     assert!(run(dir.path(), "prepare --config r.toml --force").ok().stdout.contains("token shards"));
     assert!(outputs(dir.path()) == before, "--force ends with the same bytes");
     // What a person put into the work folder is no piece of a run.
-    fs::write(dir.path().join("out/work/thesis.txt"), "mine").unwrap();
+    let work = dir.path().join("out/work");
+    fs::write(work.join("thesis.txt"), "mine").unwrap();
     run(dir.path(), "prepare --config r.toml --force --threads 2 --set keep-work=false").ok();
-    let work = tree(&dir.path().join("out/work"));
-    assert_eq!(work.into_keys().collect::<Vec<_>>(), [Path::new("thesis.txt")]);
+    assert_eq!(tree(&work).into_keys().collect::<Vec<_>>(), [Path::new("thesis.txt")]);
 }
 
 #[test]
