@@ -65,6 +65,10 @@ fn the_account_is_printed_and_a_second_run_finds_everything_done() {
     assert!(outputs(dir.path()) == before);
     assert!(run(dir.path(), "prepare --config r.toml --force").ok().stdout.contains("token shards"));
     assert!(outputs(dir.path()) == before, "--force ends with the same bytes");
+    // What is refused costs the corpus that is there nothing.
+    run(dir.path(), "prepare --config r.toml --set split.validation=0.0000001")
+        .refused(&["falls into validation"]);
+    assert!(outputs(dir.path()) == before, "a refused run changed the corpus");
     // What a person put into the work folder is no piece of a run.
     let work = dir.path().join("out/work");
     fs::write(work.join("thesis.txt"), "mine").unwrap();

@@ -208,6 +208,11 @@ pub fn prepare_corpus(job: &Job<'_>) -> Result<Corpus> {
         let fates = &groups.fates[first..first + record.counts.kept as usize];
         tokens[part.source].push(tokens::part(&context, part.source, record, fates, lines)?);
     }
+    // What cannot be is refused while the corpus that was there is whole.
+    for (index, parts) in tokens.iter().enumerate() {
+        let of = |side: usize| parts.iter().map(|part| part.sides[side].documents).sum();
+        account.has_both_sides(index, [of(0), of(1)])?;
+    }
     // Without its record the folder is not a prepared corpus, until it is whole again.
     let old = out.join(llama_pro_shards::RECORD_NAME);
     if old.exists() {

@@ -127,17 +127,25 @@ impl<'a> Account<'a> {
         source.train = sides.next().unwrap_or_default();
         source.validation = sides.next();
         source.fim = self.context.fim(index).map(|_| joined.fim);
-        let name = source.name.clone();
+        let documents = [source.train.documents, source.validation.map_or(0, |side| side.documents)];
+        self.has_both_sides(index, documents)
+    }
+
+    /// Refuses a source of which nothing is left, or nothing on one side of the split: `documents` of training and of
+    /// validation.
+    pub(super) fn has_both_sides(&self, index: usize, documents: [u64; 2]) -> Result<()> {
+        let source = &self.report.sources[index];
+        let (name, place) = (source.name.clone(), source.name.clone());
         let fraction = self.context.recipe.split.validation;
-        if source.documents.kept == 0 {
+        if documents == [0, 0] {
             return Err(Error::Empty { name, place, counts: source.documents.to_string() });
         }
-        let empty = match &source.validation {
-            _ if source.train.documents == 0 => "training",
-            Some(side) if side.documents == 0 => "validation",
+        let side = match documents {
+            [0, _] => "training",
+            [_, 0] if fraction > 0.0 => "validation",
             _ => return Ok(()),
         };
-        Err(Error::EmptySide { name, place, side: empty, documents: source.documents.kept, fraction })
+        Err(Error::EmptySide { name, place, side, documents: documents.iter().sum(), fraction })
     }
 
     /// The finished report and the records of the sources.
