@@ -304,7 +304,8 @@ impl TrainConfig {
     }
 
     /// Every key that decides the result of a run, with its value. How a step is cut into micro-batches changes nothing on a
-    /// CPU, and on a GPU only the rounding of sums; what is computed twice, and when checkpoints and log lines are written, changes nothing.
+    /// CPU, and on a GPU only the rounding of sums; what is computed twice, and when checkpoints and log lines are written,
+    /// changes nothing.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut left_out = vec![
             "tokens-per-step",

@@ -35,8 +35,8 @@ pub enum Error {
     /// A loss or a gradient norm that is no number: the weights are still those of the step before.
     #[error(
         "step {step}: {what} is {value}; stopped before the weights changed. To pass such steps over, go on with \
-         --resume --run and this run's folder, and --set train.outliers=skip; in a new run a lower train.learning-rate, a longer train.warmup or \
-         train.dtype = \"f32\" usually helps"
+         --resume --run RUN --set train.outliers=skip, where RUN is this run's folder; in a new run a lower \
+         train.learning-rate, a longer train.warmup or train.dtype = \"f32\" usually helps"
     )]
     NonFinite {
         /// Step, from 1.

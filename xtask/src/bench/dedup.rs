@@ -123,7 +123,7 @@ fn lines(outcomes: &[Outcome]) -> String {
         let Outcome { label, rounds, speed, score, .. } = outcome;
         let ratio = ours[0].speed / speed;
         let line = format!(
-            "  {label:<27} {speed:>7.2} MB/s {ratio:>7.2}x  rounds {rounds}  precision {:.4}  recall {:.4}  {}",
+            "  {label:<36} {speed:>7.2} MB/s {ratio:>7.2}x  rounds {rounds}  precision {:.4}  recall {:.4}  {}",
             score.precision,
             score.recall,
             if outcome.ours { String::new() } else { mark(&ours, *score) }

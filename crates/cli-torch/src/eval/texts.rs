@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use llama_pro_cli::sources::environment;
 use llama_pro_corpus::{SourceKind, documents as stream, is_validation};
 use llama_pro_eval::Catalog;
 use llama_pro_eval::tasks::Doc;
 use serde_json::Value;
 
-use crate::job::shards::environment;
 use crate::recipe;
 
 /// Documents of each text, and the bytes of the longest that is taken: enough for an error of a few per cent.

@@ -1,17 +1,14 @@
 //! Texts to token shards and to rows. Shards are made once and found again by the digest of what they were made of, so
 //! all runs share one cache.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use llama_pro_cli::output;
-use llama_pro_corpus::{Environment, Lockfile, PrepareOptions, Prepared, SourceKind};
+use llama_pro_corpus::{Environment, PrepareOptions, Prepared, SourceKind};
 use llama_pro_eval::TokenRow;
 use llama_pro_shards::{PackedRows, Packing, Row, TokenShard};
 use llama_pro_text::Tokenizer;
-
-/// The pinned dependencies of this program: the texts of the miniature come from them.
-const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
 
 /// How texts become rows.
 pub(crate) struct Maker<'a> {
@@ -121,11 +118,4 @@ impl HeldOut {
     pub(crate) fn digest(&self) -> String {
         self.rows.shard().content_digest()
     }
-}
-
-/// Where sources are looked for.
-pub(crate) fn environment(base_dir: PathBuf) -> Environment {
-    let home = |name| std::env::var_os(name).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Environment { base_dir, cargo_home, lockfile: Some(Lockfile::embedded(LOCKFILE)), vendor: None }
 }

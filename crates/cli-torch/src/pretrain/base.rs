@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail, ensure};
 use llama_pro_checkpoint::Checkpoint;
 use llama_pro_cli::output;
+use llama_pro_cli::sources::environment;
 use llama_pro_corpus::{Environment, SourceKind, documents};
 use llama_pro_expand::{ExpandOptions, Expansion, model_digest};
 use llama_pro_run::RunFolder;
 
-use crate::job::shards::environment;
 use crate::recipe::{EMBEDDED, Recipe};
 use crate::scratch::Scratch;
 

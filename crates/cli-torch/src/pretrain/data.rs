@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use llama_pro_checkpoint::Checkpoint;
+use llama_pro_cli::sources::environment;
 use llama_pro_shards::Sampler;
 use llama_pro_text::Tokenizer;
 
-use crate::job::shards::{HeldOut, Maker, Settings, environment};
+use crate::job::shards::{HeldOut, Maker, Settings};
 use crate::recipe::Recipe;
 
 /// What a run reads.

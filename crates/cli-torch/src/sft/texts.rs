@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
+use llama_pro_cli::sources::environment;
 use llama_pro_corpus::{Environment, documents, is_validation};
 use llama_pro_eval::{EvalTable, TokenRow, perplexity};
 use llama_pro_model::{Llama, Path as Blocks, Scorer};
@@ -13,7 +14,7 @@ use llama_pro_text::Tokenizer;
 
 use super::data::Data;
 use super::recipe::Recipe;
-use crate::job::shards::{HeldOut, Maker, Settings, environment};
+use crate::job::shards::{HeldOut, Maker, Settings};
 use crate::recipe::KeepText;
 
 /// The name of the held-out conversations in tables.

@@ -4,17 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use llama_pro_cli::sources::environment;
 use llama_pro_cli::{output, progress};
-use llama_pro_corpus::{
-    Corpus, CorpusRecipe, CorpusReport, Environment, Job, Lockfile, Progress, Stage, prepare_corpus,
-};
+use llama_pro_corpus::{Corpus, CorpusRecipe, CorpusReport, Job, Progress, Stage, prepare_corpus};
 use llama_pro_text::Tokenizer;
 
 /// The recipe that runs when none is named.
 const MINIATURE: &str = include_str!("../../../../configs/corpus/miniature.toml");
-
-/// The pinned dependencies of this program: the miniature reads their sources.
-const LOCKFILE: &str = include_str!("../../../../Cargo.lock");
 
 /// The tokenizer of the tiny base.
 const TOKENIZER: &[u8] = include_bytes!("../../../../data/base-tiny/tokenizer.json");
@@ -43,7 +39,7 @@ pub(crate) fn run(args: &Args, threads: Option<u32>) -> Result<()> {
     let recipe = load(args.config.as_deref(), &args.overrides)?;
     recipe.check()?;
     let tokenizer = tokenizer(&recipe.tokenizer)?;
-    let environment = environment()?;
+    let environment = environment(std::env::current_dir()?);
     if let Some(threads) = args.threads.or(threads) {
         rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
     }
@@ -90,14 +86,6 @@ fn load(path: Option<&Path>, overrides: &[String]) -> Result<CorpusRecipe> {
         None => (Path::new("configs/corpus/miniature.toml"), MINIATURE.to_owned()),
     };
     Ok(llama_pro_run::load_recipe::<CorpusRecipe>(path, &text, overrides)?.0)
-}
-
-/// Relative paths start in the working folder.
-fn environment() -> Result<Environment> {
-    let base_dir = std::env::current_dir()?;
-    let home = |name| std::env::var_os(name).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| home("HOME").map(|h| h.join(".cargo")));
-    Ok(Environment { base_dir, cargo_home, lockfile: Some(Lockfile::embedded(LOCKFILE)), vendor: None })
 }
 
 fn tokenizer(name: &str) -> Result<Tokenizer> {
